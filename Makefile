@@ -1,0 +1,28 @@
+# Each target makes .venv and installs what it needs, once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STORE  ?= store
+
+.PHONY: demo test test-slow check clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed   ## the main job on the generated miniature: videos and sentences in, masks and a report out
+	$(BIN)/acga run configs/miniature.toml --store $(STORE)
+
+test: $(VENV)/installed   ## lint, types and the tests, without the long proofs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy data extractors models pipeline
+	$(BIN)/pytest -m 'not slow' $(PYTEST)
+
+test-slow: $(VENV)/installed   ## the long proofs
+	$(BIN)/pytest -m slow $(PYTEST)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

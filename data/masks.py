@@ -1,0 +1,56 @@
+"""Target masks: the letterboxed mask at the three resolutions of the network's responses, and run lengths."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from einops import reduce
+from jaxtyping import UInt8
+from pycocotools import mask as coco
+
+from data.letterbox import Letterbox
+
+MEDIUM_CELL = 4
+SMALL_CELL = 16
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """One mask (0 or 1) in the letterbox, and at a quarter and a sixteenth of its size."""
+
+    large: UInt8[np.ndarray, "l l"]
+    medium: UInt8[np.ndarray, "m m"]
+    small: UInt8[np.ndarray, "s s"]
+
+
+def pyramid(mask: UInt8[np.ndarray, "h w"], box: Letterbox, threshold: float) -> Pyramid:
+    """The mask at the three resolutions; a coarse cell is 1 where at least `threshold` (0 to 1) of its pixels are.
+
+    Raises IndivisibleSize, WrongSize."""
+    if box.size % SMALL_CELL:
+        raise IndivisibleSize(f"masks of size {box.size}: expected a multiple of {SMALL_CELL}. Correct frames.size.")
+    large = box.mask(mask)
+    return Pyramid(large, _covered(large, MEDIUM_CELL, threshold), _covered(large, SMALL_CELL, threshold))
+
+
+def encode_rle(mask: UInt8[np.ndarray, "h w"]) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask: {"size": [h, w], "counts": text}."""
+    encoded = coco.encode(np.asfortranarray(mask))
+    return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def decode_rle(encoded: dict[str, Any]) -> UInt8[np.ndarray, "h w"]:
+    """The mask (0 or 1) of COCO's compressed run lengths."""
+    with warnings.catch_warnings():  # pycocotools 2.0 does not know NumPy 2's `copy` keyword
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return np.ascontiguousarray(coco.decode(encoded))
+
+
+def _covered(mask: np.ndarray, cell: int, threshold: float) -> np.ndarray:
+    pixels = reduce(mask.astype(np.int64), "(h y) (w x) -> h w", "sum", y=cell, x=cell)
+    return (pixels >= threshold * cell**2).astype(np.uint8)
+
+
+class IndivisibleSize(ValueError):
+    """A letterbox that the coarse masks do not divide."""

@@ -1,0 +1,87 @@
+"""The vocabulary of the project: what a data set says, as plain immutable records."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")
+ACTIONS = ("climbing", "crawling", "eating", "flying", "jumping", "rolling", "running", "walking", "none")
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A frame with masks. `number` counts from 1, so the decoded index is number - 1; `path` is the annotation file."""
+
+    number: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file or a folder of PNG files. `frames` is the count that the data set declares, 0 if unknown."""
+
+    id: str
+    path: str
+    split: str
+    height: int
+    width: int
+    frames: int
+    labelled: tuple[LabelledFrame, ...]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A cleaned sentence on one instance of a video. `row` is its line in the annotation file, the header being line 1.
+
+    `ordinal` is None where the instance has one sentence, else the position of this one among them.
+    """
+
+    video: str
+    instance: int
+    text: str
+    row: int
+    ordinal: int | None
+
+    @property
+    def id(self) -> str:
+        """`video/instance`, with `/ordinal` where the instance has several sentences: unique in a data set."""
+        return f"{self.video}/{self.instance}" + ("" if self.ordinal is None else f"/{self.ordinal}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a data set offers for one split; `hits` gives for each rule of `data.defects` the records it met."""
+
+    videos: tuple[Video, ...]
+    queries: tuple[Query, ...]
+    hits: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The masks (0 or 1) of one labelled frame. Labels are 10 * actor + action, both counted from 1; 0 is unknown.
+
+    `hits` names the rules of `data.defects` that this frame met.
+    """
+
+    masks: UInt8[np.ndarray, "n h w"]
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    hits: tuple[str, ...]
+
+
+def split_label(label: int) -> tuple[int, int]:
+    """Actor (1 to 7) and action (1 to 9) of a label, (0, 0) of the unknown label 0.
+
+    Raises UnknownLabel for every other number."""
+    actor, action = divmod(label, 10)
+    if label == 0 or (1 <= actor <= len(ACTORS) and 1 <= action <= len(ACTIONS)):
+        return actor, action
+    raise UnknownLabel(
+        f"label {label}: expected 0, or 10 * actor + action with actor 1 to {len(ACTORS)}, action 1 to {len(ACTIONS)}"
+    )
+
+
+class UnknownLabel(ValueError):
+    """A number that is no actor-action label of A2D."""

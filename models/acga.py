@@ -1,0 +1,157 @@
+"""ACGA (Wang et al., ICCV 2019): which pixels of a clip does a sentence describe?"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from models.attention import CrossGuidedAttention, SentenceTiling
+from models.decoder import Decoder, Responses
+from models.i3d import HEAD, I3D
+from models.initialisation import initialise_averaging, initialise_default, initialise_kaiming, initialise_linear
+
+
+class UnknownInitialisation(ValueError):
+    """A way to initialise ACGA that does not exist."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All that is needed to build an ACGA but its weights."""
+
+    modality: str
+    eps: float
+    width: float
+    word_dim: int
+    channels: tuple[int, int]
+    widths: tuple[int, int, int]
+    attention: bool
+
+
+class WordEncoder(nn.Module):
+    """A convolution over three neighbouring words, and tanh; padding words are words like any other."""
+
+    def __init__(self, word_dim: int) -> None:
+        super().__init__()
+        self.word_dim = word_dim
+        self.convolution = nn.Conv1d(word_dim, word_dim, 3, padding=1)
+
+    def forward(self, words: Float[Tensor, "b l d"]) -> Float[Tensor, "b d l"]:
+        """Return the words in their context, channels first, in [-1, 1]."""
+        return torch.tanh(self.convolution(rearrange(words, "b l d -> b d l")))
+
+
+class ACGA(nn.Module):
+    """The network. It carries the whole I3D, of which only the head (`mixed_4f`) runs and is trained here."""
+
+    def __init__(
+        self, video: I3D, text: WordEncoder, attention: CrossGuidedAttention | SentenceTiling, decoder: Decoder
+    ) -> None:
+        super().__init__()
+        self.video = video
+        self.text = text
+        self.attention = attention
+        self.decoder = decoder
+
+    @property
+    def sizes(self) -> Sizes:
+        """What `assemble` needs to build this network again."""
+        return Sizes(
+            modality=self.video.modality,
+            eps=self.video.eps,
+            width=self.video.width,
+            word_dim=self.text.word_dim,
+            channels=self.decoder.channels,
+            widths=self.decoder.widths,
+            attention=isinstance(self.attention, CrossGuidedAttention),
+        )
+
+    def forward(
+        self,
+        features: Float[Tensor, "c f t h w"],
+        words: Float[Tensor, "b l d"],
+        clip: Int64[Tensor, " b"] | None = None,
+    ) -> Responses:
+        """Return each sentence's responses on its clip.
+
+        The features are the trunk's at `mixed_4e`; `clip` gives the position in them of each sentence's clip, None
+        meaning one clip a sentence. A clip of several sentences is encoded once and counts once in batch statistics.
+        """
+        if clip is None:
+            clip = torch.arange(len(words), device=words.device)
+        visual = functional.normalize(self.video.head(features).mean(2), dim=1)
+        vision, language = self.attention(visual, self.text(words), clip)
+        return self.decoder(vision, language)
+
+    def train(self, mode: bool = True) -> "ACGA":
+        """Set the mode of all that is trained; the frozen trunk always evaluates."""
+        super().train(mode)
+        for name, module in self.video.named_children():
+            if name != HEAD:
+                module.eval()
+        return self
+
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters that training changes, with their names: I3D's head and everything after it."""
+        for name, parameter in self.named_parameters():
+            if name.startswith(f"video.{HEAD}.") or not name.startswith("video."):
+                yield name, parameter
+
+
+def build(
+    video: I3D,
+    word_dim: int,
+    channels: tuple[int, int],
+    widths: tuple[int, int, int],
+    attention: bool,
+    initialisation: str,
+    generator: Generator,
+) -> ACGA:
+    """Return a new network around an I3D, which stays as it is; sizes as in the paper: 300, (256, 128), (256, 128, 64).
+
+    authors: linear layers N(0, 0.02) without bias, convolutions by PyTorch's default.
+    scaled: for training from scratch. After the L2 norm visual entries are about 1/sqrt(channels) beside coordinates
+    of about 1, so the visual columns of the attention's linear layers are multiplied by sqrt(channels); the mask heads
+    start from kaiming weights and the fusion from an average. The forward pass is the authors'.
+    Raises UnknownInitialisation.
+    """
+    if initialisation not in ("authors", "scaled"):
+        raise UnknownInitialisation(f"ACGA initialisation {initialisation!r}: expected 'authors' or 'scaled'.")
+    model = around(video, word_dim, channels, widths, attention)
+    for part in (model.text, model.attention, model.decoder):
+        initialise_default(part, generator)
+        initialise_linear(part, generator)
+    if initialisation == "scaled":
+        scale_visual_columns(model.attention, video.channels[HEAD])
+        for head in (model.decoder.mask_small, model.decoder.mask_medium, model.decoder.mask_large):
+            initialise_kaiming(head, generator)
+        initialise_averaging(model.decoder.fusion)
+    return model
+
+
+def assemble(sizes: Sizes) -> ACGA:
+    """Return a network of these sizes whose weights are to be loaded."""
+    video = I3D(sizes.modality, sizes.eps, sizes.width)
+    return around(video, sizes.word_dim, sizes.channels, sizes.widths, sizes.attention)
+
+
+def around(
+    video: I3D, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], attention: bool
+) -> ACGA:
+    """Return a network of these sizes around an I3D."""
+    visual = video.channels[HEAD]
+    attending = CrossGuidedAttention(visual, word_dim) if attention else SentenceTiling()
+    return ACGA(video, WordEncoder(word_dim), attending, Decoder(visual, word_dim, channels, widths))
+
+
+def scale_visual_columns(attention: CrossGuidedAttention | SentenceTiling, channels: int) -> None:
+    """Multiply by sqrt(channels) the weights that read visual features; a tiling has none."""
+    if isinstance(attention, CrossGuidedAttention):
+        with torch.no_grad():
+            for linear in (attention.reduce, attention.key, attention.query, attention.value):
+                linear.weight[:, :channels] *= math.sqrt(channels)

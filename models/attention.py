@@ -1,0 +1,75 @@
+"""Asymmetric cross-guided attention (paper section 3.3): words for every cell, and cells for every cell.
+
+What depends on the clip alone is computed once a clip; `clip` gives the clip of each sentence.
+"""
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from models.spatial import CHANNELS, coordinates
+
+
+class CrossGuidedAttention(nn.Module):
+    """Both directions: vision guided language attention (eq. 3-4) and language guided vision attention (eq. 5-8)."""
+
+    def __init__(self, visual_channels: int, word_dim: int) -> None:
+        super().__init__()
+        located = visual_channels + CHANNELS
+        self.reduce = nn.Linear(located, word_dim)
+        self.key = nn.Linear(located, located)
+        self.query = nn.Linear(located, located)
+        self.value = nn.Linear(located, located)
+        self.gate = nn.Linear(word_dim, located)
+
+    def forward(
+        self, visual: Float[Tensor, "c v h w"], words: Float[Tensor, "b d l"], clip: Int64[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b v h w"], Float[Tensor, "b d h w"]]:
+        """Return the attended visual features and, for every cell, the attended words."""
+        height, width = visual.shape[-2:]
+        cells = located_cells(visual)
+        language = attend_words(self.reduce(cells)[clip], words)
+        gate = rearrange(self.gate(words.amax(-1)), "b f -> b 1 f")
+        vision = attend_cells(self.key(cells)[clip] * gate, self.query(cells)[clip] * gate, self.value(cells)[clip])
+        return (
+            rearrange(vision[..., : visual.shape[1]], "b (h w) v -> b v h w", h=height, w=width),
+            rearrange(language, "b (h w) d -> b d h w", h=height, w=width),
+        )
+
+
+class SentenceTiling(nn.Module):
+    """No attention, for the ablation: the features as they are, and at every cell the maximum over the words."""
+
+    def forward(
+        self, visual: Float[Tensor, "c v h w"], words: Float[Tensor, "b d l"], clip: Int64[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b v h w"], Float[Tensor, "b d h w"]]:
+        """Return the visual features of each sentence's clip and the sentence at every cell."""
+        height, width = visual.shape[-2:]
+        return visual[clip], repeat(words.amax(-1), "b d -> b d h w", h=height, w=width)
+
+
+def located_cells(visual: Float[Tensor, "c v h w"]) -> Float[Tensor, "c n f"]:
+    """Return each cell's features followed by its coordinates, as a row."""
+    clips, _, height, width = visual.shape
+    where = repeat(coordinates(height, width, visual.device, visual.dtype), "k h w -> c k h w", c=clips)
+    return rearrange(torch.cat([visual, where], dim=1), "c f h w -> c (h w) f")
+
+
+def attend_words(cells: Float[Tensor, "b n d"], words: Float[Tensor, "b d l"]) -> Float[Tensor, "b n d"]:
+    """Return, for every cell, the mean of the words weighted by their likeness to it; padding words take part."""
+    likeness = torch.bmm(cells, words) / math.sqrt(words.shape[1])
+    return torch.bmm(likeness.softmax(-1), rearrange(words, "b d l -> b l d"))
+
+
+def attend_cells(
+    keys: Float[Tensor, "b n f"], queries: Float[Tensor, "b n f"], values: Float[Tensor, "b n f"]
+) -> Float[Tensor, "b n f"]:
+    """Return, for every key, the mean of the values weighted by their queries' likeness to it.
+
+    The softmax runs over the queries, as in the authors' code.
+    """
+    likeness = torch.bmm(keys, rearrange(queries, "b n f -> b f n")) / math.sqrt(keys.shape[-1])
+    return torch.bmm(likeness.softmax(-1), values)

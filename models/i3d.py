@@ -1,0 +1,176 @@
+"""I3D (Carreira and Zisserman, CVPR 2017), with the parameter names of the PyTorch port hassony2/kinetics_i3d_pytorch.
+
+A *trunk* (up to a tap, frozen and cached) is followed by a *head* (`mixed_4f`, trained with ACGA). Channel counts below
+are those of the paper; `width` multiplies every one of them.
+"""
+
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+Triple = tuple[int, int, int]
+
+IMAGE_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 2}
+STEM_CHANNELS = 64
+KINETICS_CLASSES = 400
+
+# Output channels of the branches of each inception block: b0, b1a, b1b, b2a, b2b, b3 (see Mixed).
+BRANCHES = {
+    "mixed_3b": (64, 96, 128, 16, 32, 32),
+    "mixed_3c": (128, 128, 192, 32, 96, 64),
+    "mixed_4b": (192, 96, 208, 16, 48, 64),
+    "mixed_4c": (160, 112, 224, 24, 64, 64),
+    "mixed_4d": (128, 128, 256, 24, 64, 64),
+    "mixed_4e": (112, 144, 288, 32, 64, 64),
+    "mixed_4f": (256, 160, 320, 32, 128, 128),
+    "mixed_5b": (256, 160, 320, 32, 128, 128),
+    "mixed_5c": (384, 192, 384, 48, 128, 128),
+}
+
+# Everything that a clip passes, in order.
+LAYERS = (
+    "conv3d_1a_7x7", "max_pool_2a", "conv3d_2b_1x1", "conv3d_2c_3x3", "max_pool_3a", "mixed_3b", "mixed_3c",
+    "max_pool_4a", "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f", "max_pool_5a", "mixed_5b", "mixed_5c",
+)  # fmt: skip
+HEAD = "mixed_4f"
+
+
+class UnknownModality(ValueError):
+    """A modality that I3D has no input layer for."""
+
+
+class UnknownTap(ValueError):
+    """A layer name that I3D does not have."""
+
+
+class I3D(nn.Module):
+    """I3D for one modality.
+
+    `eps` is the batch norms': 1e-5 in the authors' copy of the port, 1e-3 in the TensorFlow original.
+    Parameters come from PyTorch's global generator until they are initialised or loaded. Raises UnknownModality.
+    """
+
+    def __init__(self, modality: str, eps: float, width: float = 1.0) -> None:
+        super().__init__()
+        if modality not in IMAGE_CHANNELS:
+            raise UnknownModality(f"I3D modality {modality!r}: expected one of {', '.join(IMAGE_CHANNELS)}.")
+        self.modality = modality
+        self.eps = eps
+        self.width = width
+        stem, wide = scaled(STEM_CHANNELS, width), scaled(3 * STEM_CHANNELS, width)
+        self.conv3d_1a_7x7 = Unit(IMAGE_CHANNELS[modality], stem, (7, 7, 7), (2, 2, 2), eps)
+        self.max_pool_2a = ZeroPaddedMaxPool((1, 3, 3), (1, 2, 2))
+        self.conv3d_2b_1x1 = Unit(stem, stem, (1, 1, 1), (1, 1, 1), eps)
+        self.conv3d_2c_3x3 = Unit(stem, wide, (3, 3, 3), (1, 1, 1), eps)
+        self.max_pool_3a = ZeroPaddedMaxPool((1, 3, 3), (1, 2, 2))
+        self.max_pool_4a = ZeroPaddedMaxPool((3, 3, 3), (2, 2, 2))
+        self.max_pool_5a = ZeroPaddedMaxPool((2, 2, 2), (2, 2, 2))
+        self.channels = {"conv3d_1a_7x7": stem, "conv3d_2b_1x1": stem, "conv3d_2c_3x3": wide}
+        inputs = wide
+        for name, branches in BRANCHES.items():
+            block = Mixed(inputs, tuple(scaled(outputs, width) for outputs in branches), eps)
+            self.add_module(name, block)
+            inputs = self.channels[name] = block.outputs
+        self.conv3d_0c_1x1 = Classifier(inputs, KINETICS_CLASSES)
+
+    def trunk(self, clip: Float[Tensor, "b image t h w"], tap: str = "mixed_4e") -> Float[Tensor, "b c t2 h2 w2"]:
+        """Return the output of the layer `tap`: for `mixed_4e`, 528 * width channels at t/4, h/16, w/16.
+
+        The clip lies in [-1, 1], RGB (or the two flow components). Raises UnknownTap.
+        """
+        if tap not in self.channels:
+            raise UnknownTap(f"I3D has no layer {tap!r} to tap: expected one of {', '.join(self.channels)}.")
+        for name in LAYERS[: LAYERS.index(tap) + 1]:
+            clip = self.get_submodule(name)(clip)
+        return clip
+
+    def head(self, features: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b v t h w"]:
+        """Return `mixed_4f` of what the trunk gives at `mixed_4e`: 832 * width channels, not negative."""
+        return self.get_submodule(HEAD)(features)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Return the channel count at a width, at least 1."""
+    return max(1, round(channels * width))
+
+
+def to_unit_range(frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b 3 t h w"]:
+    """Return the frames as float32 in [-1, 1], channels first: what the RGB trunk expects (black becomes -1)."""
+    return rearrange(frames, "b t h w c -> b c t h w").float() * (2 / 255) - 1
+
+
+class Mixed(nn.Module):
+    """An inception block: a 1x1x1 convolution, two 3x3x3 ones behind reductions, and a 1x1x1 one behind a pool."""
+
+    def __init__(self, inputs: int, branches: tuple[int, ...], eps: float) -> None:
+        super().__init__()
+        direct, reduced_1, out_1, reduced_2, out_2, pooled = branches
+        point, cube, one = (1, 1, 1), (3, 3, 3), (1, 1, 1)
+        self.outputs = direct + out_1 + out_2 + pooled
+        self.branch_0 = Unit(inputs, direct, point, one, eps)
+        self.branch_1 = nn.Sequential(Unit(inputs, reduced_1, point, one, eps), Unit(reduced_1, out_1, cube, one, eps))
+        self.branch_2 = nn.Sequential(Unit(inputs, reduced_2, point, one, eps), Unit(reduced_2, out_2, cube, one, eps))
+        self.branch_3 = nn.Sequential(ZeroPaddedMaxPool(cube, one), Unit(inputs, pooled, point, one, eps))
+
+    def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
+        """Return the four branches' maps, concatenated over channels."""
+        return torch.cat([self.branch_0(maps), self.branch_1(maps), self.branch_2(maps), self.branch_3(maps)], dim=1)
+
+
+class Unit(nn.Module):
+    """A convolution with TensorFlow's SAME padding, batch norm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple, eps: float) -> None:
+        super().__init__()
+        padding = same_padding(kernel, stride)
+        low, high = padding[::2], padding[1::2]
+        # Equal on both sides, it goes into the convolution, which spares a copy.
+        self.padding = () if low == high else padding
+        within: Triple = (low[2], low[1], low[0]) if low == high else (0, 0, 0)
+        self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, padding=within, bias=False)
+        self.batch3d = nn.BatchNorm3d(outputs, eps=eps)
+
+    def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t2 h2 w2"]:
+        """Return the activated maps, not negative."""
+        if self.padding:
+            maps = functional.pad(maps, self.padding)
+        return functional.relu(self.batch3d(self.conv3d(maps)))
+
+
+class Classifier(nn.Module):
+    """The Kinetics classifier: ACGA never runs it, but its weights are part of the files."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(inputs, classes, 1)
+
+
+class ZeroPaddedMaxPool(nn.Module):
+    """A max pool padded with zeros by the SAME rule; windows that stick out at the high end count (`ceil_mode`)."""
+
+    def __init__(self, kernel: Triple, stride: Triple) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+        self.padding = same_padding(kernel, stride)
+
+    def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
+        """Return the largest value of each window."""
+        padded = functional.pad(maps, self.padding)
+        return functional.max_pool3d(padded, self.kernel, self.stride, ceil_mode=True)
+
+
+def same_padding(kernel: Triple, stride: Triple) -> tuple[int, ...]:
+    """Return TensorFlow's SAME padding of max(kernel - stride, 0), its smaller half at the low end.
+
+    In the order of `torch.nn.functional.pad`: the last axis first, low before high. The port's rule, which
+    ignores the size of the map (TensorFlow's own does not where the size is no multiple of the stride).
+    """
+    padding: list[int] = []
+    for size, step in reversed(list(zip(kernel, stride, strict=True))):
+        total = max(size - step, 0)
+        padding += [total // 2, total - total // 2]
+    return tuple(padding)

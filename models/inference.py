@@ -1,0 +1,29 @@
+"""Running a trained network."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from models.acga import ACGA
+from models.decoder import Responses
+
+
+def predict(
+    model: ACGA,
+    features: Float[Tensor, "c f t h w"],
+    words: Float[Tensor, "b l d"],
+    clip: Int64[Tensor, " b"] | None = None,
+) -> Responses:
+    """Return each sentence's responses, on the model's device and in its precision; the model is left evaluating.
+
+    The features are the trunk's at `mixed_4e`, in any precision; `clip` is the position of each sentence's clip in
+    them. On a CPU the last bits depend on the batch size, so a caller who compares runs keeps it fixed.
+    """
+    weight = model.text.convolution.weight
+    model.eval()
+    with torch.inference_mode():
+        return model(
+            features.to(weight.device, weight.dtype),
+            words.to(weight.device, weight.dtype),
+            None if clip is None else clip.to(weight.device),
+        )

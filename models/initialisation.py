@@ -1,0 +1,99 @@
+"""Weights to start from when there are none to load: pure functions of a generator or a seed."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from models.i3d import I3D, IMAGE_CHANNELS, LAYERS
+
+# Calibration clips: enough positions for the statistics of the deepest layers, small enough to take a second.
+CALIBRATION_CLIPS = 4
+CALIBRATION_FRAMES = 16
+CALIBRATION_SIZE = 64
+
+
+def seed_i3d(i3d: I3D, seed: int) -> None:
+    """Give I3D kaiming (fan out) convolutions, and batch norms that bring smooth random clips to unit scale everywhere.
+
+    PyTorch's default initialisation lets the features shrink to 1e-5 by `mixed_4e`, which eps then swallows. Computed
+    in float64 and rounded once, so that thread counts do not show.
+    """
+    generator = Generator().manual_seed(seed)
+    for module in i3d.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm3d):
+            module.reset_running_stats()
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+    calibrate(i3d, smooth_clips(IMAGE_CHANNELS[i3d.modality], generator))
+
+
+def calibrate(i3d: I3D, clips: Float[Tensor, "b c t h w"]) -> None:
+    """Set every batch norm's running statistics to those of the clips, layer after layer; the mode stays as it was."""
+    norms = [module for module in i3d.modules() if isinstance(module, nn.BatchNorm3d)]
+    training, momenta = i3d.training, [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # running statistics = those of the last batch
+    try:
+        with torch.no_grad():
+            i3d.double().train()
+            i3d.trunk(clips.double(), tap=LAYERS[-1])
+    finally:
+        i3d.float().train(training)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.zero_()  # type: ignore[union-attr]
+
+
+def smooth_clips(channels: int, generator: Generator) -> Float[Tensor, "b c t h w"]:
+    """Return random clips in [-1, 1] whose details come at three scales, as in natural images."""
+    size = (CALIBRATION_FRAMES, CALIBRATION_SIZE, CALIBRATION_SIZE)
+    clips = torch.zeros(CALIBRATION_CLIPS, channels, *size, dtype=torch.float64)
+    for octave in range(3):
+        grid = (3 * 2**octave, 4 * 2**octave, 4 * 2**octave)
+        noise = torch.randn(CALIBRATION_CLIPS, channels, *grid, dtype=torch.float64, generator=generator)
+        clips += functional.interpolate(noise, size=size, mode="trilinear", align_corners=False) / 2**octave
+    return clips.clamp(-1.5, 1.5) / 1.5
+
+
+def initialise_default(module: nn.Module, generator: Generator) -> None:
+    """Give every convolution within PyTorch's default, from a generator of ours."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5), generator=generator)
+            if part.bias is not None:
+                fan_in = part.weight[0].numel()
+                nn.init.uniform_(part.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+
+
+def initialise_linear(module: nn.Module, generator: Generator) -> None:
+    """Give every linear layer within weights from N(0, 0.02) and no bias, as the authors do."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.02, generator=generator)
+            nn.init.zeros_(part.bias)
+
+
+def initialise_kaiming(module: nn.Module, generator: Generator) -> None:
+    """Give every 2-D convolution within kaiming weights (fan in, for ReLU) and no bias."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu", generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def initialise_averaging(convolution: nn.Conv2d) -> None:
+    """Make a convolution return the mean of its input channels."""
+    height, width = convolution.kernel_size
+    with torch.no_grad():
+        nn.init.zeros_(convolution.weight)
+        convolution.weight[:, :, height // 2, width // 2] = 1 / convolution.in_channels
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)

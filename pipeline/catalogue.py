@@ -1,0 +1,226 @@
+"""The raw files of an experiment, listed and hashed before the graph is built.
+
+A catalogue is one JSON document, `<store>/catalogue/<digest>.json`, with the records of each role (train, test) and
+the raw files that the config names. Tasks carry its digest; their keys contain only their own members, without paths,
+so that moving a data set or adding a video touches nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from data import datasets
+from data.records import Listing, Video
+from pipeline.config import Config, ConfigError, DatasetSection
+from pipeline.key import canonical, digest
+
+log = logging.getLogger(__name__)
+
+Members = dict[str, Any]
+
+
+def build(config: Config, store: Path, roots: dict[str, Path], progress: Callable[[int, int], None]) -> str:
+    """List, hash and write down the raw files; the digest under which they are found.
+
+    `roots` gives the folder of each data set by its name. Raises `ConfigError` where a file that the config names is
+    missing, and the readers' own errors where a data set cannot be listed.
+    """
+    hashes = Hashes.load(store / "catalogue" / "hashes.json")
+    files = {key: _named_file(key, Path(path), hashes) for key, path in config.files.items()}
+    listings = {role: _listing(config.datasets[s.dataset], roots[s.dataset], s.split) for role, s in config.sets.items()}
+    total = sum(len(listing.videos) for listing in listings.values())
+    done, sets = 0, {}
+    for role, listing in listings.items():
+        section = config.datasets[config.sets[role].dataset]
+        videos = []
+        for video in listing.videos:
+            videos.append(_video(video, section.kind, hashes))
+            done += 1
+            progress(done, total)
+        sets[role] = {
+            "kind": section.kind,
+            "shards": section.shards,
+            "videos": videos,
+            "queries": _queries(listing, _groups(section, roots[config.sets[role].dataset])),
+            "rules": {rule: list(records) for rule, records in sorted(listing.hits.items())},
+        }
+    document = {"sets": sets, "files": files}
+    name = digest(document)
+    path = store / "catalogue" / f"{name[:16]}.json"
+    if not path.exists():
+        _write(path, canonical(document))
+    hashes.save()
+    return name[:16]
+
+
+@cache
+def read(store: Path, name: str) -> dict[str, Any]:
+    """A catalogue by its digest; kept in memory, since it never changes."""
+    return json.loads((store / "catalogue" / f"{name}.json").read_bytes())
+
+
+def shards(catalogue: dict[str, Any], role: str) -> list[int]:
+    """The shards of a role that hold any video; a video goes to shard SHA-256(id) mod n."""
+    videos = catalogue["sets"][role]["videos"]
+    return sorted({_shard(video["id"], catalogue["sets"][role]["shards"]) for video in videos})
+
+
+def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
+    """What decoding one shard depends on: its videos, which of their frames are labelled, and which is the `last`
+    that may be used (0 for any): J-HMDB's frames beyond the last mask are not part of it."""
+    trimmed = catalogue["sets"][role]["kind"] == "jhmdb"
+    return {
+        "videos": [
+            video | {"labelled": [frame["number"] for frame in video["labelled"]], "last": video["frames"] * trimmed}
+            for video in _of_shard(catalogue, role, shard)
+        ]
+    }
+
+
+def annotations(catalogue: dict[str, Any], role: str, shard: int) -> Members:
+    """What the masks of one shard depend on: its annotation files and how to read them."""
+    kind = catalogue["sets"][role]["kind"]
+    kept = ("id", "height", "width", "labelled")
+    videos = [{key: video[key] for key in kept} for video in _of_shard(catalogue, role, shard)]
+    return {"kind": kind, "videos": videos}
+
+
+def queries(catalogue: dict[str, Any], role: str) -> Members:
+    """All sentences of a role, with what identifies their actors where that is known."""
+    return {"queries": catalogue["sets"][role]["queries"]}
+
+
+def sentences(catalogue: dict[str, Any], role: str) -> Members:
+    """The sentences alone."""
+    return {"queries": [{"id": q["id"], "text": q["text"]} for q in catalogue["sets"][role]["queries"]]}
+
+
+def identity(members: Any) -> Any:
+    """Members as they enter a key: without paths."""
+    if isinstance(members, dict):
+        return {key: identity(value) for key, value in members.items() if key != "path"}
+    if isinstance(members, list):
+        return [identity(value) for value in members]
+    return members
+
+
+@dataclass
+class Hashes:
+    """SHA-256 of files, kept by (path, size, mtime, ctime, inode); files changed in the last 2 s are not kept."""
+
+    path: Path
+    known: dict[str, list[Any]]
+    dirty: bool = field(default=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Hashes:
+        try:
+            return cls(path, json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return cls(path, {})
+        except ValueError:
+            log.warning("%s is damaged; hashing all raw files again", path)
+            return cls(path, {})
+
+    def of(self, path: Path) -> str:
+        """SHA-256 of a file, or of the names and contents of a folder's files."""
+        if path.is_dir():
+            return digest({child.name: self.of(child) for child in sorted(path.iterdir()) if child.is_file()})
+        status = path.stat()
+        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        name = os.path.abspath(path)  # noqa: PTH100 - resolve() would ask the file system again for every part
+        entry = self.known.get(name)
+        if entry is not None and entry[:4] == mark:
+            return str(entry[4])
+        with path.open("rb") as file:
+            value = hashlib.file_digest(file, "sha256").hexdigest()
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 2_000_000_000:
+            self.known[name] = [*mark, value]
+            self.dirty = True
+        return value
+
+    def save(self) -> None:
+        if self.dirty:
+            _write(self.path, json.dumps(self.known).encode())
+
+
+def _listing(section: DatasetSection, root: Path, split: str) -> Listing:
+    if not root.is_dir():
+        raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give the folder of the {section.kind} files")
+    return datasets.read(section.kind, root, split, section.exclude)
+
+
+def _named_file(key: str, path: Path, hashes: Hashes) -> dict[str, str]:
+    if not path.is_file():
+        raise ConfigError(f"{key} = {str(path)!r}: no such file; give the path of one")
+    return {"path": str(path.resolve()), "sha256": hashes.of(path)}
+
+
+def _video(video: Video, kind: str, hashes: Hashes) -> dict[str, Any]:
+    labelled = [
+        {"number": frame.number, "path": os.path.abspath(frame.path), "sha256": hashes.of(Path(frame.path))}  # noqa: PTH100
+        for frame in video.labelled
+    ]
+    return {
+        "id": video.id,
+        "path": os.path.abspath(video.path),  # noqa: PTH100
+        "sha256": hashes.of(Path(video.path)),
+        "height": video.height,
+        "width": video.width,
+        "frames": video.frames,
+        "labelled": labelled,
+    }
+
+
+def _queries(listing: Listing, groups: dict[tuple[str, str], str]) -> list[dict[str, Any]]:
+    records = [
+        {
+            "id": query.id,
+            "video": query.video,
+            "instance": query.instance,
+            "text": query.text,
+            "group": groups.get((query.video, str(query.instance)), ""),
+        }
+        for query in listing.queries
+    ]
+    return sorted(records, key=lambda record: record["id"])
+
+
+def _groups(section: DatasetSection, root: Path) -> dict[tuple[str, str], str]:
+    if not section.groups:
+        return {}
+    path = root / section.groups
+    if not path.is_file():
+        raise ConfigError(f"dataset.groups = {section.groups!r}: no such file under {root}; '' where there is none")
+    rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != 3:
+            raise ConfigError(f"{path}:{number}: {len(row)} columns; expected video_id,instance_id,group")
+    return {(video, instance): group for video, instance, group in rows}
+
+
+def _of_shard(catalogue: dict[str, Any], role: str, shard: int) -> list[dict[str, Any]]:
+    count = catalogue["sets"][role]["shards"]
+    return [video for video in catalogue["sets"][role]["videos"] if _shard(video["id"], count) == shard]
+
+
+@cache
+def _shard(video: str, count: int) -> int:
+    return int(hashlib.sha256(video.encode()).hexdigest(), 16) % count
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(path)

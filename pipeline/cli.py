@@ -1,0 +1,182 @@
+"""The command `acga`: the one place that prints.
+
+Exit codes: 0 done, 1 the answer is no, 2 usage or config, 3 a stage failed. With --json, one document goes to
+standard output; everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import config, miniature, plan, run
+from pipeline.artifact import StoreError
+from pipeline.graph import STAGES
+from pipeline.stage import Stage, speak
+
+DONE, NO, USAGE, FAILED = 0, 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    speak()
+    try:
+        return options.command(options)
+    except run.StageFailed as error:
+        return _refuse(error, FAILED)
+    except StoreError as error:
+        return _refuse(error, FAILED)
+    except KeyboardInterrupt:
+        return _refuse("interrupted; run the same command to go on", 130)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("data", "pipeline"):
+            raise
+        return _refuse(error, USAGE)
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, options.set)
+    if settings.visual.weights == "seeded":
+        _say("visual.weights = 'seeded': random weights, not trained on anything; scores say nothing about the method")
+    outcome = run.run(settings, options.store, options.until, _workers(options, settings), options.scheduler)
+    document: dict[str, Any] = {
+        "ok": True,
+        "executed": outcome.executed,
+        "reused": outcome.reused,
+        "artifacts": outcome.artifacts,
+        "metrics": _metrics(outcome.roots),
+        "report": _report(outcome.roots),
+        "seconds": outcome.seconds,
+        "peak_memory_mib": outcome.peak_memory_mib,
+    }
+    if options.json:
+        print(json.dumps(document))
+        return DONE
+    for stage in STAGES:
+        done, kept = outcome.executed.get(stage.__name__, 0), outcome.reused.get(stage.__name__, 0)
+        if done or kept:
+            print(f"{stage.__name__:15}  {done:4} executed  {kept:4} reused")
+    for protocol, scores in document["metrics"].items():
+        print(f"{protocol:15}  mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
+              f"   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}   ({scores['samples']} samples)")
+    print(f"{outcome.seconds:.1f} s, at most {outcome.peak_memory_mib} MiB")
+    if document["report"]:
+        print(f"report: {document['report']}")
+    return DONE
+
+
+def _plan(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, options.set)
+    stages = plan.plan(run.prepare(settings, options.store, options.until))
+    if options.json:
+        print(json.dumps({"stages": stages}))
+        return DONE
+    for stage, entry in stages.items():
+        print(f"{stage:15}  {entry['run']:4} would run  {entry['reuse']:4} reused")
+        for reason in entry["reasons"]:
+            print(f"{'':17}{reason}")
+    return DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, options.set)
+    stages = plan.plan(run.prepare(settings, options.store, "Report"))
+    done = {name: {"done": entry["reuse"], "missing": entry["run"]} for name, entry in stages.items()}
+    complete = not any(entry["missing"] for entry in done.values())
+    if options.json:
+        print(json.dumps({"complete": complete, "stages": done}))
+    else:
+        for name, entry in done.items():
+            print(f"{name:15}  {entry['done']:4} done  {entry['missing']:4} missing")
+    return DONE if complete else NO
+
+
+def _miniature(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, options.set)
+    if settings.miniature is None:
+        raise config.ConfigError(f"config {options.config} has no section [miniature]")
+    if options.to.exists():
+        raise config.ConfigError(f"--to {options.to} exists; give a folder that does not")
+    miniature.write(settings.miniature, options.to)
+    if options.json:
+        print(json.dumps({"root": str(options.to)}))
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="acga",
+        description="From raw videos and sentences to masks, every stage cached.",
+        epilog="example: acga run configs/miniature.toml",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Any, text: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        sub.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file of configs/")
+        sub.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one key")
+        sub.add_argument("--store", type=Path, default=Path("store"), help="where artifacts lie (default: ./store)")
+        sub.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        sub.set_defaults(command=command)
+        return sub
+
+    names = [stage.__name__ for stage in STAGES]
+    runs = add("run", _run, "Run every stage that is not there yet.", "acga run configs/a2d.toml --set training.lr=0.001")
+    runs.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
+    runs.add_argument("--workers", type=_positive, help="tasks at a time (default: cores / compute.threads)")
+    runs.add_argument("--scheduler", metavar="URL", help="a luigid that several hosts share (default: none needed)")
+    plans = add("plan", _plan, "Say what would run, and why; run nothing.", "acga plan configs/a2d.toml")
+    plans.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
+    add("status", _status, "Say which stages are done; exit 1 if any is not.", "acga status configs/a2d.toml")
+    made = add("miniature", _miniature, "Write the generated data set.", "acga miniature configs/tiny.toml --to tiny")
+    made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _workers(options: argparse.Namespace, settings: config.Config) -> int:
+    return options.workers or max(1, (os.cpu_count() or 1) // settings.compute.threads)
+
+
+def _metrics(roots: list[Stage]) -> dict[str, Any]:
+    path = _published(roots, "metrics.json")
+    return json.loads(path.read_text(encoding="utf-8"))["protocols"] if path else {}
+
+
+def _report(roots: list[Stage]) -> str | None:
+    path = _published(roots, "report.html")
+    return str(path.resolve()) if path else None
+
+
+def _published(roots: list[Stage], name: str) -> Path | None:
+    """A file of the artifact of the only root, where it has one of that name."""
+    artifact = roots[0].artifact()
+    if artifact is None:
+        return None
+    path = artifact.files() / name
+    return path if path.exists() else None
+
+
+def _refuse(error: object, code: int) -> int:
+    print(f"acga: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""What would run, and why, before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.run import everything
+from pipeline.stage import Stage
+
+
+def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
+    """For each stage: tasks to run, tasks to reuse, and the reasons of the former.
+
+    A task whose inputs are not there counts as one to run, though its inputs may come out as they were before.
+    """
+    stages: dict[str, dict[str, Any]] = {}
+    for task in everything(roots):
+        entry = stages.setdefault(task.stage, {"run": 0, "reuse": 0, "reasons": []})
+        if task.complete():
+            entry["reuse"] += 1
+            continue
+        entry["run"] += 1
+        reason = _reason(task)
+        if reason not in entry["reasons"]:
+            entry["reasons"].append(reason)
+    return stages
+
+
+def _reason(task: Stage) -> str:
+    missing = sorted({upstream.stage for upstream in task.inputs() if not upstream.complete()})
+    if missing:
+        return f"runs after {', '.join(missing)}"
+    artifact = task.artifact()
+    if artifact is not None and artifact.manifest() is not None:
+        return "its files are gone or cut short"
+    return "no artifact for these inputs, this config and this code"

@@ -1,0 +1,45 @@
+"""Samples: which sentence means which mask in which clip.
+
+    samples.json   a list of {id, clip, query, mask, shard, group}; `shard` counts the role's shards from 0
+"""
+
+from __future__ import annotations
+
+import json
+
+from pipeline.recipes.job import Job
+
+
+def build(job: Job) -> None:
+    """Pair every sentence with the labelled frames that show its instance; the others are counted, by rule."""
+    frames: dict[str, list[tuple[str, int, list[int]]]] = {}
+    for shard, folder in enumerate(job.inputs["Masks"]):
+        for clip, truth in json.loads((folder / "truth.json").read_bytes())["clips"].items():
+            instances = [int(instance) for instance in truth["instances"]]
+            frames.setdefault(clip.rpartition("/")[0], []).append((clip, shard, instances))
+    samples, absent = [], []
+    for query in job.members["records"]["queries"]:
+        for clip, shard, instances in frames.get(query["video"], []):
+            name = f"{query['id']}@{clip.rpartition('/')[2]}"
+            if query["instance"] not in instances:
+                absent.append(name)
+                continue
+            samples.append(
+                {
+                    "id": name,
+                    "clip": clip,
+                    "query": query["id"],
+                    "text": query["text"],
+                    "mask": f"{clip}/{query['instance']}",
+                    "shard": shard,
+                    "group": query["group"],
+                }
+            )
+    if not samples:
+        raise NoSamples("no sentence means an instance that any labelled frame shows; check dataset.root and its files")
+    document = {"samples": samples, "rules": {"absent_instance": absent}}
+    (job.out / "samples.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+class NoSamples(ValueError):
+    """A set without a single (sentence, frame) pair."""

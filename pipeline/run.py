@@ -1,0 +1,162 @@
+"""A run: make the graph of a config true, and say what was done for it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import luigi
+import psutil
+from luigi.task_register import Register
+
+from pipeline import catalogue, graph, miniature
+from pipeline.config import GENERATED, Config
+from pipeline.journal import Journal
+from pipeline.progress import Progress
+from pipeline.stage import Stage
+
+log = logging.getLogger(__name__)
+LUIGI = Path(__file__).resolve().parent.parent / "configs" / "luigi.cfg"
+
+
+class StageFailed(RuntimeError):
+    """A stage could not be built; what was finished before it stays."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did."""
+
+    roots: list[Stage]
+    executed: dict[str, int]
+    reused: dict[str, int]
+    artifacts: dict[str, list[str]]
+    seconds: float
+    peak_memory_mib: int
+
+
+def prepare(config: Config, store: Path, until: str) -> list[Stage]:
+    """The tasks that a config asks for: makes the miniature if it is asked for, and lists and hashes the raw files."""
+    Register.clear_instance_cache()
+    store.mkdir(parents=True, exist_ok=True)
+    roots = {
+        name: miniature.ensure(config, store) if section.root == GENERATED else Path(section.root)
+        for name, section in config.datasets.items()
+        if name in {role.dataset for role in config.sets.values()}
+    }
+    with Progress("catalogue") as progress:
+        digest = catalogue.build(config, store, roots, progress.update)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+    return graph.root(config, store, store / "journal" / name, digest, until)
+
+
+def run(config: Config, store: Path, until: str, workers: int, scheduler: str | None) -> Outcome:
+    """Build every stage up to `until` that is not there. Raises `StageFailed` with the first reason."""
+    started = time.monotonic()
+    roots = prepare(config, store, until)
+    journal = Journal(Path(roots[0].journal))
+    with PeakMemory() as memory:
+        if not all(task.complete() for task in roots):
+            _build(roots, workers, scheduler)
+    events = journal.events()
+    if not all(task.complete() for task in roots):
+        raise StageFailed(_reason(events, journal))
+    executed = Counter(event["stage"] for event in events if event["event"] == "executed")
+    tasks = everything(roots)
+    total = Counter(task.stage for task in tasks)
+    done = {(event["stage"], event["task"]) for event in events if event["event"] == "executed"}
+    for task in tasks:
+        if (task.stage, task.label) not in done and (artifact := task.artifact()) is not None:
+            journal.record("reused", task.stage, task.label, key=artifact.key)
+    return Outcome(
+        roots=roots,
+        executed=dict(executed),
+        reused={stage: total[stage] - executed[stage] for stage in total if total[stage] > executed[stage]},
+        artifacts=_folders(tasks),
+        seconds=round(time.monotonic() - started, 3),
+        peak_memory_mib=memory.mib,
+    )
+
+
+def everything(roots: list[Stage]) -> list[Stage]:
+    """The roots and all tasks upstream, inputs first, each once."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(task: Stage) -> None:
+        if task.task_id in ordered:
+            return
+        for upstream in task.inputs():
+            visit(upstream)
+        ordered[task.task_id] = task
+
+    for task in roots:
+        visit(task)
+    return list(ordered.values())
+
+
+class PeakMemory:
+    """The largest resident memory of this process and all below it while the context lasts, sampled twice a second.
+
+    Pages that processes share count once for each, so this is an upper bound.
+    """
+
+    def __init__(self) -> None:
+        self.mib = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while True:
+            resident = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    resident += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.mib = max(self.mib, resident // 2**20)
+            if self._stop.wait(0.5):
+                return
+
+
+def _build(roots: list[Stage], workers: int, scheduler: str | None) -> None:
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(["luigi", "pydantic", "pipeline.graph"])
+    luigi.configuration.add_config_path(str(LUIGI))
+    options: dict[str, Any] = {"scheduler_url": scheduler} if scheduler else {"local_scheduler": True}
+    luigi.build(roots, workers=workers, no_lock=True, log_level="CRITICAL", detailed_summary=True, **options)
+
+
+def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
+    failures = [event for event in events if event["event"] == "failed"]
+    if not failures:
+        return f"no task failed, but the result is not there: a worker was killed, or others still build ({journal.path})"
+    first = next((event for event in failures if event["kind"] == "refused"), failures[0])
+    where = f"{first['stage']} {first['task']}".strip()
+    known = "" if first["kind"] == "refused" else f" (not foreseen; the traceback is in {journal.path})"
+    return f"{where}: {first['error']}{known}"
+
+
+def _folders(tasks: list[Stage]) -> dict[str, list[str]]:
+    folders: dict[str, list[str]] = {}
+    for task in tasks:
+        artifact = task.artifact()
+        if artifact is not None:
+            folders.setdefault(task.stage, []).append(str(artifact.folder))
+    return {stage: sorted(set(names)) for stage, names in folders.items()}

@@ -1,0 +1,254 @@
+"""One stage as a Luigi task whose identity is content.
+
+Luigi calls a task done when its output exists, whatever was changed upstream. Here a task's output lies under a key
+made of everything that decides its content: the stage, the config sections that it reads, its code, its raw members
+and the content hashes of its inputs. Keys are bound late: while an input is not there, there is no key, and the task
+is not complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import luigi
+
+from pipeline import catalogue, environment
+from pipeline.artifact import Artifact
+from pipeline.config import parse_sections
+from pipeline.journal import Journal
+from pipeline.key import code_digest, digest
+from pipeline.progress import Progress
+from pipeline.recipes.job import Job
+
+log = logging.getLogger(__name__)
+
+class CodeChanged(RuntimeError):
+    """The source files of a recipe changed between planning and running."""
+
+
+class RefusedBefore(RuntimeError):
+    """A task that refused its input is not tried again in the same run."""
+
+
+class Stage(luigi.Task):
+    """A kind of artifact. Subclasses declare; `run` is the same for all."""
+
+    store = luigi.Parameter(significant=False)
+    journal = luigi.Parameter(significant=False, description="file that this run's events are appended to")
+    sections = luigi.Parameter(description="config sections of this stage and of everything upstream, compact JSON")
+    catalogue = luigi.Parameter(description="digest of the raw files")
+    code = luigi.Parameter(description="digest of the recipe's code; a worker whose files differ refuses")
+
+    recipe: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]] = ()
+    consumes: ClassVar[tuple[type[Stage], ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
+
+    def inputs(self) -> list[Stage]:
+        """The artifacts that this one is made from."""
+        return []
+
+    def members(self) -> Any:
+        """The raw records that this artifact is about."""
+        return {}
+
+    @property
+    def label(self) -> str:
+        """What tells this task from the others of its stage, for people."""
+        return ""
+
+    # What Luigi asks
+
+    def requires(self) -> list[Stage]:
+        return self.inputs()
+
+    def complete(self) -> bool:
+        artifact = self.artifact()
+        return artifact is not None and artifact.complete()
+
+    def run(self) -> None:
+        speak()
+        journal = Journal(Path(self.journal))
+        for event in journal.events():
+            if (event["stage"], event["task"], event.get("kind")) == (self.stage, self.label, "refused"):
+                raise RefusedBefore(event["error"])
+        try:
+            artifact, facts = self.build()
+        except Exception as error:
+            trace = "".join(traceback.format_exception(error))
+            journal.record("failed", self.stage, self.label, kind=_kind(error), error=_line(error), trace=trace)
+            raise
+        journal.record("executed" if facts else "reused", self.stage, self.label, key=artifact.key, **facts)
+
+    # Identity
+
+    @property
+    def stage(self) -> str:
+        return type(self).__name__
+
+    @classmethod
+    def needs(cls) -> frozenset[str]:
+        """The sections that this stage or anything upstream reads."""
+        return frozenset(cls.reads).union(*(upstream.needs() for upstream in cls.consumes))
+
+    @cached_property
+    def values(self) -> dict[str, dict[str, Any]]:
+        """All sections carried, name -> values."""
+        return parse_sections(self.sections)
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The catalogue."""
+        return catalogue.read(Path(self.store), self.catalogue)
+
+    def upstream(self, stage: type[Stage], **parameters: Any) -> Stage:
+        """A task of another stage of the same experiment."""
+        places = {"store": self.store, "journal": self.journal}
+        return stage.of(self.values, catalogue=self.catalogue, **places, **parameters)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], **parameters: Any) -> Self:
+        """The task of this stage for an experiment; sections that it does not need are left out."""
+        kept = {name: values[name] for name in sorted(cls.needs())}
+        return cls(sections=_compact(kept), code=code_digest(cls.recipe), **parameters)
+
+    def recipe_sections(self) -> dict[str, dict[str, Any]]:
+        """The sections that the recipe reads; a path stands there as "file", since content counts and not its place."""
+        sections = {name: dict(self.values[name]) for name in self.reads}
+        for key in self.raw["files"]:
+            section, _, name = key.partition(".")
+            if section in sections:
+                sections[section][name] = "file"
+        return sections
+
+    def ingredients(self) -> dict[str, Any] | None:
+        """Everything that decides the content, or None while an input is not there."""
+        inputs: dict[str, str] = {}
+        for number, task in enumerate(self.inputs()):
+            content = task.content()
+            if content is None:
+                return None
+            inputs[f"{number:04d} {task.stage}"] = content
+        return {
+            "stage": self.stage,
+            "sections": self.recipe_sections(),
+            "code": self.code,
+            "members": digest(catalogue.identity(self.raw_members())),
+            "inputs": inputs,
+        }
+
+    def raw_members(self) -> Any:
+        """Members together with the raw files that the config names for this stage."""
+        named = {key: self.raw["files"][key] for key in self.files if key in self.raw["files"]}
+        return {"records": self.members(), "files": named}
+
+    def artifact(self) -> Artifact | None:
+        """Where the result lies or will lie; None while an input is not there."""
+        if "_artifact" not in self.__dict__:
+            ingredients = self.ingredients()
+            if ingredients is None:
+                return None
+            self.__dict__["_artifact"] = Artifact(Path(self.store), self.stage, digest(ingredients))
+        return self.__dict__["_artifact"]
+
+    def content(self) -> str | None:
+        """The content hash of the published result, or None."""
+        if self.__dict__.get("_content") is None:
+            artifact = self.artifact()
+            self.__dict__["_content"] = None if artifact is None else artifact.content()
+        return self.__dict__["_content"]
+
+    # Building
+
+    def build(self) -> tuple[Artifact, dict[str, Any]]:
+        """The published artifact, and what building it cost (nothing if it was there)."""
+        if code_digest(self.recipe) != self.code:
+            raise CodeChanged(f"{self.stage}: the source files changed after this run was planned; run it again")
+        artifact = self.artifact()
+        ingredients = self.ingredients()
+        if artifact is None or ingredients is None:
+            raise RuntimeError(f"{self.stage} {self.label}: an input is gone; run again")
+        with artifact.lock():
+            if artifact.complete():
+                return artifact, {}
+            return artifact, self._build(artifact, ingredients)
+
+    def _build(self, artifact: Artifact, ingredients: dict[str, Any]) -> dict[str, Any]:
+        started = time.monotonic()
+        attempt = artifact.begin()
+        artifact.resume.mkdir(exist_ok=True)
+        inputs: dict[str, list[Path]] = {}
+        for task in self.inputs():
+            place = task.artifact()
+            assert place is not None  # noqa: S101 - ingredients() has resolved every input
+            inputs.setdefault(task.stage, []).append(place.files())
+        module, _, function = self.recipe.partition(":")
+        name = f"{self.stage} {self.label}".strip()
+        with Progress(name) as progress:
+            job = Job(
+                sections=self.recipe_sections(),
+                members=self.raw_members(),
+                inputs={stage: tuple(folders) for stage, folders in inputs.items()},
+                out=attempt,
+                resume=artifact.resume,
+                progress=progress.update,
+            )
+            getattr(importlib.import_module(module), function)(job)
+        facts = {
+            "seconds": round(time.monotonic() - started, 3),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "bytes": sum(path.stat().st_size for path in _files(attempt)),
+        }
+        measured = {"cost": facts, "environment": environment.describe()}
+        files = {str(path.relative_to(attempt)): _describe(path) for path in _files(attempt)}
+        artifact.publish(attempt, files, {"ingredients": ingredients, "label": self.label, **measured})
+        log.info("%s: done in %.1f s", name, facts["seconds"])
+        return facts
+
+
+def speak() -> None:
+    """Log as people want to read it, in whichever process this is; Luigi's own words go to nobody."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.getLogger("luigi-interface").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("luigi").setLevel(logging.CRITICAL + 1)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    content = sha256
+    if path.suffix == ".h5":
+        from extractors import shards  # only where a shard was built: h5py stays out of the parent
+
+        content = shards.content_hash(path)
+    return {"bytes": path.stat().st_size, "sha256": sha256, "content": content}
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if _kind(error) == "refused" else f"{type(error).__name__}: {text}"
+
+
+def _kind(error: Exception) -> str:
+    """"refused" for an error class of ours, whose message is meant for users; else "unexpected"."""
+    ours = type(error).__module__.partition(".")[0] in ("data", "extractors", "models", "pipeline")
+    return "refused" if ours else "unexpected"
+
+
+def _compact(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":"), sort_keys=True)

@@ -1,0 +1,136 @@
+import functools
+import math
+
+import pytest
+import torch
+from torch import Generator
+from torch.nn import functional
+
+from models import acga
+from models.acga import ACGA, Sizes, UnknownInitialisation, WordEncoder
+from models.i3d import I3D
+from models.initialisation import seed_i3d
+
+SIZES = Sizes("rgb", eps=1e-3, width=1 / 16, word_dim=6, channels=(5, 4), widths=(6, 5, 4), attention=True)
+
+
+@functools.cache
+def trunk_weights() -> dict[str, torch.Tensor]:
+    i3d = I3D("rgb", eps=1e-3, width=1 / 16)
+    seed_i3d(i3d, 0)
+    return i3d.state_dict()
+
+
+def built(seed: int = 0, attention: bool = True, initialisation: str = "scaled") -> ACGA:
+    i3d = I3D("rgb", SIZES.eps, SIZES.width)
+    i3d.load_state_dict(trunk_weights())
+    generator = Generator().manual_seed(seed)
+    return acga.build(i3d, SIZES.word_dim, SIZES.channels, SIZES.widths, attention, initialisation, generator)
+
+
+def inputs(clips: int, sentences: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = Generator().manual_seed(3)
+    channels = I3D("rgb", SIZES.eps, SIZES.width).channels["mixed_4e"]
+    features = torch.randn(clips, channels, 4, 3, 2, generator=generator).relu()
+    return features, torch.randn(sentences, 5, SIZES.word_dim, generator=generator)
+
+
+def test_the_papers_network_has_36_4_million_parameters():
+    sizes = Sizes("rgb", eps=1e-5, width=1.0, word_dim=300, channels=(256, 128), widths=(256, 128, 64), attention=True)
+    with torch.device("meta"):
+        model = acga.assemble(sizes)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 36_361_655
+    assert model.sizes == sizes
+
+
+def test_words_are_convolved_with_their_neighbours():
+    encoder = WordEncoder(1)
+    with torch.no_grad():
+        encoder.convolution.weight.copy_(torch.tensor([[[1.0, 10.0, 100.0]]]))
+        encoder.convolution.bias.copy_(torch.tensor([0.5]))
+    words = torch.tensor([0.01, 0.02, 0.0]).reshape(1, 3, 1)
+    expected = [math.tanh(0.1 + 2 + 0.5), math.tanh(0.01 + 0.2 + 0.5), math.tanh(0.02 + 0.5)]
+    assert encoder(words).flatten().tolist() == pytest.approx(expected)
+
+
+def test_the_network_is_its_parts_in_order():
+    model = built().eval()
+    features, words = inputs(2, 2)
+    visual = model.video.mixed_4f(features).mean(2)
+    visual = visual / visual.square().sum(1, keepdim=True).sqrt()
+    vision, language = model.attention(visual, model.text(words), torch.arange(2))
+    expected, found = model.decoder(vision, language), model(features, words)
+    for name in ("small", "medium", "large"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+
+
+def test_sentences_may_share_a_clip():
+    model = built().eval()
+    features, words = inputs(2, 3)
+    clip = torch.tensor([1, 0, 1])
+    shared, repeated = model(features, words, clip), model(features[clip], words)
+    torch.testing.assert_close(shared.large, repeated.large)
+
+
+def test_the_sentence_matters():
+    for attention in (True, False):
+        model = built(attention=attention).eval()
+        features, words = inputs(1, 2)
+        large = model(features, words, torch.tensor([0, 0])).large
+        assert not torch.allclose(large[0], large[1])
+
+
+def test_only_the_head_and_what_follows_is_trained():
+    model = built()
+    names = {name for name, _ in model.trained_parameters()}
+    left_out = {name for name, _ in model.named_parameters()} - names
+    assert {name.split(".")[0] for name in names} == {"video", "text", "attention", "decoder"}
+    assert all(name.startswith("video.mixed_4f.") for name in names if name.startswith("video."))
+    assert all(name.startswith("video.") and "mixed_4f" not in name for name in left_out)
+
+
+def test_the_frozen_trunk_evaluates_while_the_rest_trains():
+    model = built().train()
+    assert model.training and model.decoder.training and model.video.mixed_4f.branch_0.batch3d.training
+    assert not model.video.mixed_4e.branch_0.batch3d.training
+    before = {name: tensor.clone() for name, tensor in model.video.state_dict().items()}
+    model(*inputs(2, 2))
+    changed = {name for name, tensor in model.video.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("mixed_4f.") for name in changed)
+    assert not model.eval().video.mixed_4f.training
+
+
+def test_a_network_is_a_pure_function_of_its_generator():
+    first, second, other = (built(seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["text.convolution.weight"], other["text.convolution.weight"])
+
+
+def test_scaling_brings_visual_columns_up_and_leaves_coordinates():
+    authors, scaled = built(initialisation="authors").attention, built(initialisation="scaled").attention
+    channels = built().video.channels["mixed_4f"]
+    for name in ("reduce", "key", "query", "value"):
+        old, new = authors.get_submodule(name).weight, scaled.get_submodule(name).weight
+        torch.testing.assert_close(new[:, :channels], old[:, :channels] * math.sqrt(channels))
+        assert torch.equal(new[:, channels:], old[:, channels:])
+    assert torch.equal(authors.gate.weight, scaled.gate.weight)
+
+
+def test_a_scaled_network_starts_with_the_mean_of_its_responses():
+    model = built(initialisation="scaled").eval()
+    features, words = inputs(1, 1)
+    visual = functional.normalize(model.video.head(features).mean(2), dim=1)
+    attended = model.attention(visual, model.text(words), torch.tensor([0]))
+    parts: dict[str, torch.Tensor] = {}
+    heads = {"small": model.decoder.mask_small, "medium": model.decoder.mask_medium, "large": model.decoder.mask_large}
+    for name, head in heads.items():
+        head.register_forward_hook(lambda _module, _inputs, output, name=name: parts.update({name: output}))
+    fused = model.decoder(*attended).large
+    size = fused.shape[-2:]
+    stack = [functional.interpolate(parts[name], size=size, mode="bilinear") for name in heads]
+    torch.testing.assert_close(fused, torch.cat(stack, dim=1).mean(1))
+
+
+def test_an_unknown_initialisation_is_refused():
+    with pytest.raises(UnknownInitialisation, match="orthogonal"):
+        built(initialisation="orthogonal")

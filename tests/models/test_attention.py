@@ -1,0 +1,92 @@
+import numpy as np
+import torch
+from torch import Generator
+
+from models.attention import CrossGuidedAttention, SentenceTiling, attend_cells, attend_words
+from models.initialisation import initialise_linear
+
+CHANNELS, DIM, LENGTH, HEIGHT, WIDTH = 6, 5, 4, 3, 2
+
+
+def inputs(sentences: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = Generator().manual_seed(1)
+    visual = torch.randn(2, CHANNELS, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
+    words = torch.randn(sentences, DIM, LENGTH, generator=generator, dtype=torch.float64)
+    return visual, words, torch.arange(sentences) % 2
+
+
+def attention() -> CrossGuidedAttention:
+    module = CrossGuidedAttention(CHANNELS, DIM).double()
+    initialise_linear(module, Generator().manual_seed(2))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(20).add_(0.1)  # far from the start, where all likenesses are alike
+    return module
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(values)
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def test_cells_like_no_word_get_the_mean_of_all_words_padding_too():
+    words = torch.tensor([[[1.0, 5.0, 0.0], [2.0, 4.0, 0.0]]])
+    assert attend_words(torch.zeros(1, 1, 2), words).tolist() == [[[2.0, 2.0]]]
+
+
+def test_a_cell_very_like_a_word_gets_that_word():
+    words = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    torch.testing.assert_close(attend_words(torch.tensor([[[100.0, 0.0]]]), words), torch.tensor([[[1.0, 0.0]]]))
+
+
+def test_values_are_taken_where_the_query_is_like_the_key():
+    keys = torch.tensor([[[100.0, 0.0], [0.0, 0.0]]])
+    queries = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    values = torch.tensor([[[3.0, 3.0], [7.0, 5.0]]])
+    torch.testing.assert_close(attend_cells(keys, queries, values), torch.tensor([[[7.0, 5.0], [5.0, 4.0]]]))
+
+
+def test_both_directions_are_the_equations_of_the_paper():
+    module = attention()
+    visual, words, clip = inputs(2)
+    weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+
+    def linear(name: str, rows: np.ndarray) -> np.ndarray:
+        return np.einsum("bnf,gf->bng", rows, weights[f"{name}.weight"]) + weights[f"{name}.bias"]
+
+    rows = []
+    for y in range(HEIGHT):
+        for x in range(WIDTH):
+            low, high = (2 * x / WIDTH - 1, 2 * y / HEIGHT - 1), (2 * (x + 1) / WIDTH - 1, 2 * (y + 1) / HEIGHT - 1)
+            centre = ((low[0] + high[0]) / 2, (low[1] + high[1]) / 2)
+            where = np.array([*low, *high, *centre, 1 / WIDTH, 1 / HEIGHT])
+            rows.append(np.concatenate([visual.numpy()[:, :, y, x], np.tile(where, (2, 1))], axis=1))
+    located = np.stack(rows, axis=1)  # b, n, f
+    text = words.numpy()
+    likeness = softmax(np.einsum("bnd,bdl->bnl", linear("reduce", located), text) / np.sqrt(DIM))
+    language = np.einsum("bnl,bdl->bnd", likeness, text)
+    gate = linear("gate", text.max(-1)[:, None])
+    keys, queries, values = linear("key", located) * gate, linear("query", located) * gate, linear("value", located)
+    affinity = softmax(np.einsum("bnf,bmf->bnm", keys, queries) / np.sqrt(CHANNELS + 8))
+    vision = np.einsum("bnm,bmf->bnf", affinity, values)[..., :CHANNELS]
+
+    found_vision, found_language = module(visual, words, clip)
+    shape = (2, HEIGHT, WIDTH, -1)
+    np.testing.assert_allclose(found_vision.detach(), vision.reshape(shape).transpose(0, 3, 1, 2), rtol=1e-10)
+    np.testing.assert_allclose(found_language.detach(), language.reshape(shape).transpose(0, 3, 1, 2), rtol=1e-10)
+
+
+def test_sentences_on_one_clip_share_it():
+    module = attention()
+    visual, words, clip = inputs(5)
+    for shared, repeated in zip(module(visual, words, clip), module(visual[clip], words, torch.arange(5)), strict=True):
+        torch.testing.assert_close(shared, repeated)
+
+
+def test_without_attention_every_cell_gets_the_maximum_over_the_words():
+    visual, words, clip = inputs(3)
+    vision, language = SentenceTiling()(visual, words, clip)
+    assert torch.equal(vision, visual[clip])
+    for y in range(HEIGHT):
+        for x in range(WIDTH):
+            assert torch.equal(language[:, :, y, x], words.max(-1).values)
