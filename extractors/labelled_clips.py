@@ -1,7 +1,5 @@
 """Clips with the actor and action of every cell, read from shards one at a time."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,11 +1,9 @@
 """Samples with their tensors, read from shards as they are needed: nothing is ever loaded whole."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +29,7 @@ class StoredSamples:
         self._instances = [_rows(reader) for reader in masks]
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Sequence[Path]]) -> Self:
+    def of(cls, inputs: Mapping[str, Sequence[Path]]) -> "StoredSamples":
         """The samples of artifacts, given by stage; the shards of one stage in their order."""
         (samples,), (text,) = inputs["Samples"], inputs["TextFeatures"]
         return cls(

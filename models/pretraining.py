@@ -6,7 +6,7 @@ is there; both are labels that A2D's annotation files carry. The convolution is 
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -96,26 +96,20 @@ def pretrain(
     """
     if i3d.modality != "rgb":
         raise UnsupportedModality(f"Pretraining reads RGB clips, this I3D takes {i3d.modality}. Pretrain an RGB one.")
-    generator = Generator().manual_seed(settings.seed)
-    classifier = cell_classifier(i3d.channels[HEAD], generator)
+    classifier = cell_classifier(i3d.channels[HEAD], Generator().manual_seed(settings.seed))
     i3d.to(device).train()
     classifier.to(device)
-    network = [(name, parameter) for name, parameter in i3d.named_parameters() if trained(name)]
-    parameters = [parameter for _, parameter in network] + list(classifier.parameters())
+    network = [parameter for name, parameter in i3d.named_parameters() if trained(name)]
+    parameters = network + list(classifier.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     steps = math.ceil(len(source) / settings.batch)
     losses = []
     for epoch in range(settings.epochs):
-        order = shuffled(len(source), settings.seed, epoch)
-        batches = [order[start : start + settings.batch] for start in range(0, len(order), settings.batch)]
         total = 0.0
-        for step, batch in enumerate(prefetched(source.batch, batches)):
-            done = epoch * steps + step
-            rate = settings.lr * learning_rate_factor(done, settings.epochs * steps, settings.warmup)
+        for step, batch in enumerate(epoch_batches(source, settings, epoch)):
+            rate = settings.lr * learning_rate_factor(epoch * steps + step, settings.epochs * steps, settings.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            if settings.flip:
-                batch = flipped(batch, flips(len(batch.clips), settings.seed, epoch, step))
             loss = cell_loss(i3d, classifier, moved(batch, device), settings)
             optimiser.zero_grad()
             loss.backward()
@@ -127,6 +121,17 @@ def pretrain(
         logger.info("pretraining epoch %d of %d: loss %.4f", epoch + 1, settings.epochs, losses[-1])
     i3d.eval()
     return tuple(losses)
+
+
+def epoch_batches(
+    source: LabelledClipSource, settings: PretrainingSettings, epoch: int
+) -> Iterator[LabelledClips]:
+    """Yield the batches of an epoch, every clip once, some mirrored."""
+    order = shuffled(len(source), settings.seed, epoch)
+    wanted = [order[start : start + settings.batch] for start in range(0, len(order), settings.batch)]
+    for step, batch in enumerate(prefetched(source.batch, wanted)):
+        mirrored = flips(len(batch.clips), settings.seed, epoch, step)
+        yield flipped(batch, mirrored) if settings.flip else batch
 
 
 def cell_loss(

@@ -36,7 +36,10 @@ def build(config: Config, store: Path, roots: dict[str, Path], progress: Callabl
     """
     hashes = Hashes.load(store / "catalogue" / "hashes.json")
     files = {key: _named_file(key, Path(path), hashes) for key, path in config.files.items()}
-    listings = {role: _listing(config.datasets[s.dataset], roots[s.dataset], s.split) for role, s in config.sets.items()}
+    listings = {
+        role: _listing(config.datasets[section.dataset], roots[section.dataset], section.split)
+        for role, section in config.sets.items()
+    }
     total = sum(len(listing.videos) for listing in listings.values())
     done, sets = 0, {}
     for role, listing in listings.items():
@@ -86,7 +89,7 @@ def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     }
 
 
-def annotations(catalogue: dict[str, Any], role: str, shard: int) -> Members:
+def truths(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     """What the masks of one shard depend on: its annotation files and how to read them."""
     kind = catalogue["sets"][role]["kind"]
     kept = ("id", "height", "width", "labelled")
@@ -155,7 +158,7 @@ class Hashes:
 
 def _listing(section: DatasetSection, root: Path, split: str) -> Listing:
     if not root.is_dir():
-        raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give the folder of the {section.kind} files")
+        raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give that of the {section.kind} files")
     return datasets.read(section.kind, root, split, section.exclude)
 
 

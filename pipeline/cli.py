@@ -63,8 +63,10 @@ def _run(options: argparse.Namespace) -> int:
         if done or kept:
             print(f"{stage.__name__:15}  {done:4} executed  {kept:4} reused")
     for protocol, scores in document["metrics"].items():
-        print(f"{protocol:15}  mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
-              f"   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}   ({scores['samples']} samples)")
+        print(
+            f"{protocol:15}  mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
+            f"   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}   ({scores['samples']} samples)"
+        )
     print(f"{outcome.seconds:.1f} s, at most {outcome.peak_memory_mib} MiB")
     if document["report"]:
         print(f"report: {document['report']}")
@@ -127,7 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     names = [stage.__name__ for stage in STAGES]
-    runs = add("run", _run, "Run every stage that is not there yet.", "acga run configs/a2d.toml --set training.lr=0.001")
+    runs = add(
+        "run", _run, "Run every stage that is not there yet.", "acga run configs/a2d.toml --set training.epochs=12"
+    )
     runs.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
     runs.add_argument("--workers", type=_positive, help="tasks at a time (default: cores / compute.threads)")
     runs.add_argument("--scheduler", metavar="URL", help="a luigid that several hosts share (default: none needed)")

@@ -179,9 +179,10 @@ class Config(Section):
     @property
     def files(self) -> dict[str, str]:
         """Raw files that sections name: config key -> path."""
+        no_file = ("seeded", "pretrain", "checkpoint")
         named = {
             "text.vectors": "" if self.text.vectors == "hash" else self.text.vectors,
-            "visual.weights": "" if self.visual.weights in ("seeded", "pretrain", "checkpoint") else self.visual.weights,
+            "visual.weights": "" if self.visual.weights in no_file else self.visual.weights,
             "model.checkpoint": self.model.checkpoint,
         }
         return {key: path for key, path in named.items() if path}
@@ -247,10 +248,11 @@ def _datasets(table: dict[str, Any]) -> dict[str, Any]:
     if named:
         hidden = [key for key in common if all(key in own for own in named.values())]
         if hidden:
-            raise ConfigError(f"dataset.{hidden[0]} has no effect here: set dataset.NAME.{hidden[0]}, NAME {list(named)}")
+            key, names = hidden[0], ", ".join(named)
+            raise ConfigError(f"dataset.{key} has no effect here: set dataset.NAME.{key}, NAME being one of {names}")
         return {name: {**common, **own} for name, own in named.items()}
     roles = {role["dataset"] for role in (table.get("train"), table.get("test")) if role and "dataset" in role}
-    return {name: common for name in sorted(roles)}
+    return dict.fromkeys(sorted(roles), common)
 
 
 def _apply(table: dict[str, Any], override: str) -> None:

@@ -2,7 +2,7 @@
 
     raw videos -+- Frames --+------------------ VisualFeatures -+
                 |           +- PretrainedTrunk -^ (if asked)    |
-                +- Masks ---------------------------------------+- Samples - TrainedModel - Predictions - Metrics - Report
+                +- Masks ---------------- Samples --------------+- TrainedModel - Predictions - Metrics - Report
     sentences ---- TextFeatures --------------------------------+
 
 Classes only declare: the recipe that makes the artifact, the config sections that it reads, the raw records that it
@@ -59,7 +59,7 @@ class Masks(OfShard):
     reads = ("frames", "masks")
 
     def members(self) -> Any:
-        return catalogue.annotations(self.raw, self.role, self.shard)
+        return catalogue.truths(self.raw, self.role, self.shard)
 
 
 class TextFeatures(OfRole):

@@ -16,7 +16,7 @@ from pipeline.progress import Progress
 
 def ensure(config: Config, store: Path) -> Path:
     """The folder of the miniature that [miniature] describes; written first if it is not there."""
-    assert config.miniature is not None  # noqa: S101 - the config was checked
+    assert config.miniature is not None, "the config was checked"
     name = digest({"spec": config.miniature.model_dump(), "code": code_digest("data.miniature:write")})
     folder = store / "miniature" / name[:16]
     if folder.is_dir():

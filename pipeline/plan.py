@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.graph import STAGES
 from pipeline.run import everything
 from pipeline.stage import Stage
 
@@ -11,11 +12,16 @@ from pipeline.stage import Stage
 def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
     """For each stage: tasks to run, tasks to reuse, and the reasons of the former.
 
-    A task whose inputs are not there counts as one to run, though its inputs may come out as they were before.
+    Stages come in the order of the graph. A task whose inputs are not there counts as one to run, though its inputs
+    may come out as they were before.
     """
-    stages: dict[str, dict[str, Any]] = {}
-    for task in everything(roots):
-        entry = stages.setdefault(task.stage, {"run": 0, "reuse": 0, "reasons": []})
+    tasks = everything(roots)
+    present = {task.stage for task in tasks}
+    stages: dict[str, dict[str, Any]] = {
+        stage.__name__: {"run": 0, "reuse": 0, "reasons": []} for stage in STAGES if stage.__name__ in present
+    }
+    for task in tasks:
+        entry = stages[task.stage]
         if task.complete():
             entry["reuse"] += 1
             continue

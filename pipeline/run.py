@@ -146,7 +146,7 @@ def _build(roots: list[Stage], workers: int, scheduler: str | None) -> None:
 def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
     failures = [event for event in events if event["event"] == "failed"]
     if not failures:
-        return f"no task failed, but the result is not there: a worker was killed, or others still build ({journal.path})"
+        return f"no task says why: a worker was killed, or other hosts still build; run again (see {journal.path})"
     first = next((event for event in failures if event["kind"] == "refused"), failures[0])
     where = f"{first['stage']} {first['task']}".strip()
     known = "" if first["kind"] == "refused" else f" (not foreseen; the traceback is in {journal.path})"

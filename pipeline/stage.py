@@ -33,6 +33,7 @@ from pipeline.recipes.job import Job
 
 log = logging.getLogger(__name__)
 
+
 class CodeChanged(RuntimeError):
     """The source files of a recipe changed between planning and running."""
 
@@ -191,7 +192,7 @@ class Stage(luigi.Task):
         inputs: dict[str, list[Path]] = {}
         for task in self.inputs():
             place = task.artifact()
-            assert place is not None  # noqa: S101 - ingredients() has resolved every input
+            assert place is not None, "ingredients() has resolved every input"
             inputs.setdefault(task.stage, []).append(place.files())
         module, _, function = self.recipe.partition(":")
         name = f"{self.stage} {self.label}".strip()
@@ -245,7 +246,7 @@ def _line(error: Exception) -> str:
 
 
 def _kind(error: Exception) -> str:
-    """"refused" for an error class of ours, whose message is meant for users; else "unexpected"."""
+    """ "refused" for an error class of ours, whose message is meant for users; else "unexpected"."""
     ours = type(error).__module__.partition(".")[0] in ("data", "extractors", "models", "pipeline")
     return "refused" if ours else "unexpected"
 

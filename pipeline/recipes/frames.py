@@ -1,7 +1,7 @@
 """Frames: the letterboxed clip around each labelled frame of a shard's videos.
 
-    frames.h5     frames (T, S, S, 3) uint8 RGB a row; ids are "<video>/<labelled frame>"
-    ledger.json   for each clip: the decoded index behind each of its frames, counted from 0; for each video its count
+frames.h5     frames (T, S, S, 3) uint8 RGB a row; ids are "<video>/<labelled frame>"
+ledger.json   for each clip: the decoded index behind each of its frames, counted from 0; for each video its count
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Masks: each instance of each labelled frame of a shard's videos.
 
-    masks.h5     large (S, S), medium (S/4, S/4), small (S/16, S/16) uint8 {0, 1} a row; ids are "<clip>/<instance>"
-    truth.json   for each clip its height and width and, for each instance, the mask in the frame's own size (COCO run
-                 lengths) and the actor-action label; the records that met a rule of `data.defects`
+masks.h5     large (S, S), medium (S/4, S/4), small (S/16, S/16) uint8 {0, 1} a row; ids are "<clip>/<instance>"
+truth.json   for each clip its height and width and, for each instance, the mask in the frame's own size (COCO run
+             lengths) and the actor-action label; the records that met a rule of `data.defects`
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Metrics: every figure under its protocol's name.
 
-    metrics.json   protocols: acga and coco over all samples; and, over the samples whose clip shows several actors with
-                   different sentences, acga_several, acga_swapped (each actor's mask against the prediction for the next
-                   actor's sentence) and every_actor (the union of all actors as the prediction)
-                   groups: acga by what identifies the actor, where the data set says it
-                   samples: the IoU of each sample under acga
+metrics.json   protocols: acga and coco over all samples; and, over the samples whose clip shows several actors with
+               different sentences, acga_several, acga_swapped (each mask against the prediction for the next actor's
+               sentence) and every_actor (the union of all actors as the prediction)
+               groups: acga by what identifies the actor, where the data set says it
+               samples: the IoU of each sample under acga
 """
 
 from __future__ import annotations

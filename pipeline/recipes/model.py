@@ -1,7 +1,7 @@
 """TrainedModel: ACGA, trained on the train set or taken from a checkpoint.
 
-    model.safetensors   the whole network, trunk included
-    training.json       the loss of each epoch; where the weights came from
+model.safetensors   the whole network, trunk included
+training.json       the loss of each epoch; where the weights came from
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def build(job: Job) -> None:
     if job.sections["model"]["checkpoint"]:
         source = Path(job.members["files"]["model.checkpoint"]["path"])
         model = checkpoints.load_any(source, EPS[job.sections["visual"]["batch_norm"]])
-        losses, origin = [], "checkpoint"
+        losses: list[dict[str, float]] = []
+        origin = "checkpoint"
     else:
         model, losses = _train(job, device)
         origin = "trained"

@@ -1,6 +1,6 @@
 """Predictions: the masks of both protocols for every test sample.
 
-    predictions.json   for each sample: masks "acga" and "coco" as COCO run lengths, and the confidence of the latter
+predictions.json   for each sample: masks "acga" and "coco" as COCO run lengths, and the confidence of the latter
 """
 
 from __future__ import annotations

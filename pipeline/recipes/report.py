@@ -1,7 +1,7 @@
 """Report: one self-contained page, and the metrics beside it.
 
-    report.html    needs no network; see `pipeline.recipes.report_page`
-    metrics.json   as the Metrics stage wrote it
+report.html    needs no network; see `pipeline.recipes.report_page`
+metrics.json   as the Metrics stage wrote it
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def _curves(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
     }
 
 
-def _figures(
-    job: Job, samples: Sequence[Mapping[str, Any]], ious: Mapping[str, float]
-) -> list[dict[str, Any]]:
+def _figures(job: Job, samples: Sequence[Mapping[str, Any]], ious: Mapping[str, float]) -> list[dict[str, Any]]:
     """Some samples: the labelled frame with the predicted mask filled and the true one outlined."""
     section = job.sections["report"]
     predictions = json.loads((job.folder("Predictions") / "predictions.json").read_bytes())["samples"]
@@ -126,7 +124,8 @@ def overlaid(frame: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.n
 
 def _rules(job: Job, of_samples: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     """Hits of each rule in the train and the test set; those of test masks and samples are known here, too."""
-    hits = {role: {rule: len(records) for rule, records in rules.items()} for role, rules in job.members["records"]["rules"].items()}
+    listed = job.members["records"]["rules"]
+    hits = {role: {rule: len(records) for rule, records in rules.items()} for role, rules in listed.items()}
     test = hits.setdefault("test", {})
     found = [json.loads((folder / "truth.json").read_bytes())["rules"] for folder in job.inputs["Masks"]]
     for rules in [*found, of_samples]:

@@ -1,6 +1,6 @@
 """Samples: which sentence means which mask in which clip.
 
-    samples.json   a list of {id, clip, query, mask, shard, group}; `shard` counts the role's shards from 0
+samples.json   a list of {id, clip, query, mask, shard, group}; `shard` counts the role's shards from 0
 """
 
 from __future__ import annotations

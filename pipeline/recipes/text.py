@@ -1,7 +1,7 @@
 """TextFeatures: the word vectors of each sentence.
 
-    text.h5    words (L, d) float32 a row, zero after the last word; ids are the queries'
-    text.json  the words without a vector, the sentences that were cut
+text.h5    words (L, d) float32 a row, zero after the last word; ids are the queries'
+text.json  the words without a vector, the sentences that were cut
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PretrainedTrunk: I3D, pretrained on the actor and action labels of the train set.
 
-    trunk.safetensors   the whole I3D
-    pretraining.json    the mean loss of each epoch
+trunk.safetensors   the whole I3D
+pretraining.json    the mean loss of each epoch
 """
 
 from __future__ import annotations

@@ -1,0 +1,110 @@
+"""Artifacts: published whole or not at all, the first writer wins."""
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifact import Artifact, ContentMismatch, DamagedManifest
+
+KEY = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    made = Artifact(tmp_path, "Stage", KEY)
+    made.folder.mkdir(parents=True)
+    return made
+
+
+def attempt(artifact: Artifact, text: str) -> tuple[Path, dict[str, dict[str, object]]]:
+    """An attempt of one file whose content hash is its text."""
+    folder = artifact.begin()
+    (folder / "data.txt").write_text(text)
+    return folder, {"data.txt": {"bytes": len(text), "sha256": "", "content": text}}
+
+
+def publish(artifact: Artifact, text: str) -> None:
+    artifact.publish(*attempt(artifact, text), {"label": "x"})
+
+
+def test_nothing_is_there_before_it_is_published(artifact: Artifact) -> None:
+    folder, files = attempt(artifact, "one")
+    assert artifact.content() is None
+    assert not artifact.complete()
+    artifact.publish(folder, files, {})
+    assert artifact.complete()
+    assert (artifact.files() / "data.txt").read_text() == "one"
+
+
+def test_the_second_writer_of_equal_content_leaves_the_first_in_place(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    first = artifact.files()
+    publish(artifact, "one")
+    assert artifact.files() == first
+    assert [path.name for path in artifact.folder.glob("attempt-*")] == [first.name]
+
+
+def test_the_second_writer_of_other_content_fails_and_changes_nothing(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    with pytest.raises(ContentMismatch, match="not deterministic"):
+        publish(artifact, "two")
+    assert (artifact.files() / "data.txt").read_text() == "one"
+
+
+@pytest.mark.parametrize("damage", ["gone", "short"])
+def test_an_artifact_whose_file_is_gone_or_short_is_not_complete_and_can_be_built_again(
+    artifact: Artifact, damage: str
+) -> None:
+    publish(artifact, "one")
+    file = artifact.files() / "data.txt"
+    file.unlink() if damage == "gone" else file.write_text("o")
+    assert not artifact.complete()
+    assert artifact.content() is not None
+    publish(artifact, "one")
+    assert artifact.complete()
+
+
+def test_any_flipped_byte_of_a_manifest_is_seen(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    path = artifact.folder / "manifest.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DamagedManifest, match=r"manifest\.json"):
+            artifact.manifest()
+
+
+def test_a_manifest_of_another_key_is_refused(artifact: Artifact, tmp_path: Path) -> None:
+    publish(artifact, "one")
+    with pytest.raises(DamagedManifest):
+        Artifact(tmp_path, "Stage", KEY[:16] + "f" * 48).manifest()
+
+
+def hold(folder: str, ready: "multiprocessing.synchronize.Event") -> None:
+    with Artifact(Path(folder), "Stage", KEY).lock():
+        ready.set()
+        signal.pause()
+
+
+def test_the_lock_of_a_killed_holder_is_free_at_once(artifact: Artifact, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    holder = context.Process(target=hold, args=(str(tmp_path), ready))
+    holder.start()
+    assert ready.wait(60)
+    assert f"process {holder.pid} " in (artifact.folder / "lock").read_text()
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with artifact.lock():
+        assert f"process {os.getpid()} " in (artifact.folder / "lock").read_text()
+
+
+def test_the_manifest_is_plain_json_with_what_was_given(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    manifest = json.loads((artifact.folder / "manifest.json").read_text())
+    assert (manifest["stage"], manifest["key"], manifest["label"]) == ("Stage", KEY, "x")
