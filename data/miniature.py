@@ -139,7 +139,7 @@ def _listed(scene: Scene, spec: Spec) -> tuple[object, ...]:
     end = f"00:00:{-(-spec.frames // FRAMES_PER_SECOND):02d}"
     label = _label(doing[0].kind, doing[0].action)
     usage = 0 if scene.split == "train" else 1
-    return scene.id, label, "00:00:00", end, spec.size, spec.size, spec.frames, 3, usage
+    return scene.id, label, "00:00:00", end, spec.size, spec.size, spec.frames, spec.labels, usage
 
 
 def _groups(found: Iterable[Scene]) -> list[tuple[str, int, str]]:

@@ -67,21 +67,24 @@ class Spec:
     test_clips: int
     size: int  # height and width, pixels
     frames: int  # a clip
+    labels: int  # labelled frames a clip, 1 to 3
 
     def __post_init__(self) -> None:
         if self.size < 48 or self.size % 2:
             raise BadSpec(f"miniature: size is {self.size} px; expected an even number of at least 48.")
         if not 24 <= self.frames <= 332:
             raise BadSpec(f"miniature: {self.frames} frames a clip; expected 24 to 332, as in A2D.")
+        if not 1 <= self.labels <= 3:
+            raise BadSpec(f"miniature: {self.labels} labelled frames a clip; expected 1 to 3.")
         if self.train_clips < 0 or self.test_clips < 0 or self.train_clips + self.test_clips == 0:
             raise BadSpec(
                 f"miniature: {self.train_clips} train and {self.test_clips} test clips; expected one or more."
             )
 
     @property
-    def labelled(self) -> tuple[int, int, int]:
-        """The 1-based numbers of the labelled frames, by A2D's rule."""
-        return self.frames // 6, self.frames // 6 * 2, self.frames // 6 * 3
+    def labelled(self) -> tuple[int, ...]:
+        """The 1-based numbers of the labelled frames, by A2D's rule; the last ones where there are fewer than three."""
+        return tuple(self.frames // 6 * step for step in (1, 2, 3)[-self.labels :])
 
 
 @dataclass(frozen=True)

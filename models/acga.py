@@ -140,9 +140,7 @@ def assemble(sizes: Sizes) -> ACGA:
     return around(video, sizes.word_dim, sizes.channels, sizes.widths, sizes.attention)
 
 
-def around(
-    video: I3D, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], attention: bool
-) -> ACGA:
+def around(video: I3D, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], attention: bool) -> ACGA:
     """Return a network of these sizes around an I3D."""
     visual = video.channels[HEAD]
     attending = CrossGuidedAttention(visual, word_dim) if attention else SentenceTiling()

@@ -182,9 +182,7 @@ def shaped(tensors: Mapping[str, Any], name: str, axes: int, path: Path) -> Tens
     return tensor
 
 
-def filled(
-    module: Module, tensors: Mapping[str, Any], path: Path, naming: Callable[[str], str] = str
-) -> Module:
+def filled(module: Module, tensors: Mapping[str, Any], path: Path, naming: Callable[[str], str] = str) -> Module:
     """Return the module, its weights set to the tensors and in evaluation mode; `naming` gives a name in the file.
 
     Batch norms' step counts may be missing, as in old files; all else must be there, and no more.

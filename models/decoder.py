@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.enlarged import convolve_enlarged, enlarged
 from models.spatial import CHANNELS, coordinates
 
 STEP = 4  # between resolutions
@@ -42,11 +43,11 @@ class Decoder(nn.Module):
 
     def forward(self, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]) -> Responses:
         """Return the responses to the attended features and words."""
-        small = self.mask_small(described(visual, language))
+        small = respond(self.mask_small, visual, language)
         visual = self.upsample_medium(visual)
-        medium = self.mask_medium(described(visual, language))
+        medium = respond(self.mask_medium, visual, language)
         visual = self.upsample_large(visual)
-        large = self.mask_large(described(visual, language))
+        large = respond(self.mask_large, visual, language)
         size = (large.shape[-2], large.shape[-1])
         fused = self.fusion(torch.cat([enlarged(small, size), enlarged(medium, size), large], dim=1))
         return Responses(*(rearrange(response, "b 1 h w -> b h w") for response in (small, medium, fused)))
@@ -71,15 +72,20 @@ def mask_head(inputs: int, width: int) -> nn.Sequential:
     )
 
 
-def described(visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h2 w2"]) -> Float[Tensor, "b f h w"]:
-    """Return the visual features, the words at their size and the coordinates, in this order."""
-    height, width = visual.shape[-2:]
-    where = repeat(coordinates(height, width, visual.device, visual.dtype), "k h w -> b k h w", b=len(visual))
-    return torch.cat([visual, enlarged(language, (height, width)), where], dim=1)
+def respond(
+    head: nn.Sequential, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h2 w2"]
+) -> Float[Tensor, "b 1 h w"]:
+    """Return a mask head's response to the visual features, the words at their size and the coordinates, in this order.
 
-
-def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Return the maps at a size, bilinear with aligned pixel areas (the same maps where they have it)."""
-    if (maps.shape[-2], maps.shape[-1]) == size:
-        return maps
-    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    The three are convolved apart: the words before they are enlarged, the coordinates once for the whole batch.
+    """
+    first, *others = head
+    size = (visual.shape[-2], visual.shape[-1])
+    of_visual, of_words, of_place = first.weight.split([visual.shape[1], language.shape[1], CHANNELS], dim=1)
+    where = coordinates(*size, visual.device, visual.dtype)
+    maps = functional.conv2d(visual, of_visual, first.bias, padding=1)
+    maps = maps + functional.conv2d(where[None], of_place, padding=1)
+    maps = maps + convolve_enlarged(language, of_words, size)
+    for layer in others:
+        maps = layer(maps)
+    return maps

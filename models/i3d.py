@@ -4,7 +4,6 @@ A *trunk* (up to a tap, frozen and cached) is followed by a *head* (`mixed_4f`, 
 are those of the paper; `width` multiplies every one of them.
 """
 
-
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8

@@ -123,9 +123,7 @@ def pretrain(
     return tuple(losses)
 
 
-def epoch_batches(
-    source: LabelledClipSource, settings: PretrainingSettings, epoch: int
-) -> Iterator[LabelledClips]:
+def epoch_batches(source: LabelledClipSource, settings: PretrainingSettings, epoch: int) -> Iterator[LabelledClips]:
     """Yield the batches of an epoch, every clip once, some mirrored."""
     order = shuffled(len(source), settings.seed, epoch)
     wanted = [order[start : start + settings.batch] for start in range(0, len(order), settings.batch)]

@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = config.load(options.config, options.set)
     if settings.visual.weights == "seeded":
         _say("visual.weights = 'seeded': random weights, not trained on anything; scores say nothing about the method")
-    outcome = run.run(settings, options.store, options.until, _workers(options, settings), options.scheduler)
+    outcome = run.run(settings, options.store, options.until, options.workers, options.scheduler)
     document: dict[str, Any] = {
         "ok": True,
         "executed": outcome.executed,
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", _run, "Run every stage that is not there yet.", "acga run configs/a2d.toml --set training.epochs=12"
     )
     runs.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
-    runs.add_argument("--workers", type=_positive, help="tasks at a time (default: cores / compute.threads)")
+    runs.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
     runs.add_argument("--scheduler", metavar="URL", help="a luigid that several hosts share (default: none needed)")
     plans = add("plan", _plan, "Say what would run, and why; run nothing.", "acga plan configs/a2d.toml")
     plans.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
@@ -148,10 +148,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return value
-
-
-def _workers(options: argparse.Namespace, settings: config.Config) -> int:
-    return options.workers or max(1, (os.cpu_count() or 1) // settings.compute.threads)
 
 
 def _metrics(roots: list[Stage]) -> dict[str, Any]:

@@ -55,8 +55,9 @@ class MiniatureSection(Section):
     seed: Seed
     train_clips: Positive
     test_clips: Positive
-    size: Annotated[int, Field(ge=32, multiple_of=16, description="height and width of a video")]
-    frames: Annotated[int, Field(ge=18, description="frames of a video")]
+    size: Annotated[int, Field(ge=48, multiple_of=2, description="height and width of a video")]
+    frames: Annotated[int, Field(ge=24, le=332, description="frames of a video")]
+    labels: Annotated[int, Field(ge=1, le=3, description="labelled frames of a video")]
 
 
 class FramesSection(Section):

@@ -65,7 +65,7 @@ def run(config: Config, store: Path, until: str, workers: int, scheduler: str | 
     journal = Journal(Path(roots[0].journal))
     with PeakMemory() as memory:
         if not all(task.complete() for task in roots):
-            _build(roots, workers, scheduler)
+            _build(roots, workers, config.compute.threads, scheduler)
     events = journal.events()
     if not all(task.complete() for task in roots):
         raise StageFailed(_reason(events, journal))
@@ -135,10 +135,12 @@ class PeakMemory:
                 return
 
 
-def _build(roots: list[Stage], workers: int, scheduler: str | None) -> None:
+def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None) -> None:
     multiprocessing.set_start_method("forkserver", force=True)
     multiprocessing.set_forkserver_preload(["luigi", "pydantic", "pipeline.graph"])
     luigi.configuration.add_config_path(str(LUIGI))
+    at_a_time = max(1, (os.cpu_count() or 1) // threads)
+    luigi.configuration.get_config().set("resources", "torch", str(at_a_time))
     options: dict[str, Any] = {"scheduler_url": scheduler} if scheduler else {"local_scheduler": True}
     luigi.build(roots, workers=workers, no_lock=True, log_level="CRITICAL", detailed_summary=True, **options)
 

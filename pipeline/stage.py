@@ -71,6 +71,11 @@ class Stage(luigi.Task):
 
     # What Luigi asks
 
+    @property
+    def resources(self) -> dict[str, int]:
+        """Stages that compute with torch fill their threads: few at a time. A `luigid` allows one unless it says more."""
+        return {"torch": 1} if "compute" in self.reads else {}
+
     def requires(self) -> list[Stage]:
         return self.inputs()
 

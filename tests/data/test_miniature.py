@@ -23,8 +23,8 @@ from data.miniature import BadSpec, FolderNotEmpty, Spec, missed_scene, scenes, 
 from data.scenes import ATTRIBUTES, BACKGROUNDS, COLOURS, VALID_ACTIONS, Actor, Scene, Sentence
 
 made = functools.cache(scenes)  # the same spec gives the same scenes, as a test below holds
-SMALL = Spec(seed=3, train_clips=14, test_clips=6, size=96, frames=36)
-DEMO = [Spec(seed=seed, train_clips=600, test_clips=150, size=128, frames=40) for seed in (0, 1, 7)]
+SMALL = Spec(seed=3, train_clips=14, test_clips=6, size=96, frames=36, labels=3)
+DEMO = [Spec(seed=seed, train_clips=600, test_clips=150, size=128, frames=40, labels=3) for seed in (0, 1, 7)]
 LABELS = {  # the 43 valid ones of A2D, actor * 10 + action
     *(11, 12, 13, 15, 16, 17, 18, 19, 21, 22, 26, 28, 29, 34, 35, 36, 39, 41, 43, 44, 45, 46, 48, 49),
     *(54, 55, 56, 57, 59, 61, 63, 65, 66, 67, 68, 69, 72, 73, 75, 76, 77, 78, 79),
@@ -192,7 +192,7 @@ def test_backgrounds_are_textured_muted_and_move(background: str) -> None:
 
 
 def test_two_writes_give_the_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> None:
-    spec = Spec(seed=1, train_clips=12, test_clips=4, size=48, frames=24)
+    spec = Spec(seed=1, train_clips=12, test_clips=4, size=48, frames=24, labels=1)
     calls: list[tuple[int, int]] = []
     write(tmp_path / "one", spec, lambda done, total: calls.append((done, total)), workers=1)
     write(tmp_path / "two", spec, None, workers=2)
@@ -209,10 +209,13 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
-@pytest.mark.parametrize("wrong", [{"size": 97}, {"size": 32}, {"frames": 12}, {"train_clips": 0, "test_clips": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 97}, {"size": 32}, {"frames": 12}, {"labels": 0}, {"labels": 4}, {"train_clips": 0, "test_clips": 0}],
+)
 def test_impossible_specs_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(BadSpec):
-        Spec(**{"seed": 0, "train_clips": 4, "test_clips": 2, "size": 96, "frames": 36} | wrong)
+        Spec(**{"seed": 0, "train_clips": 4, "test_clips": 2, "size": 96, "frames": 36, "labels": 3} | wrong)
 
 
 # ---- the sentences
@@ -278,8 +281,8 @@ def test_predicting_the_union_of_all_actors_scores_below_a_half(written: Path) -
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), train=st.integers(0, 12), test=st.integers(1, 12))
 def test_scenes_are_a_pure_function_of_the_seed_and_stay_when_the_set_grows(seed: int, train: int, test: int) -> None:
-    few = scenes(Spec(seed, train, test, 64, 30))
-    more = scenes(Spec(seed, train + 5, test, 64, 30))
+    few = scenes(Spec(seed, train, test, 64, 30, 2))
+    more = scenes(Spec(seed, train + 5, test, 64, 30, 2))
     assert few == more[:train] + more[train + 5 :]
     for scene in few:
         assert 1 <= len(scene.actors) <= 3

@@ -124,7 +124,7 @@ def test_a_scaled_network_starts_with_the_mean_of_its_responses():
     parts: dict[str, torch.Tensor] = {}
     heads = {"small": model.decoder.mask_small, "medium": model.decoder.mask_medium, "large": model.decoder.mask_large}
     for name, head in heads.items():
-        head.register_forward_hook(lambda _module, _inputs, output, name=name: parts.update({name: output}))
+        head[-1].register_forward_hook(lambda _module, _inputs, output, name=name: parts.update({name: output}))
     fused = model.decoder(*attended).large
     size = fused.shape[-2:]
     stack = [functional.interpolate(parts[name], size=size, mode="bilinear") for name in heads]
