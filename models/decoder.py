@@ -80,6 +80,8 @@ def respond(
     The three are convolved apart: the words before they are enlarged, the coordinates once for the whole batch.
     """
     first, *others = head
+    if not isinstance(first, nn.Conv2d):
+        raise TypeError(f"a mask head begins with a convolution, not {first}")
     size = (visual.shape[-2], visual.shape[-1])
     of_visual, of_words, of_place = first.weight.split([visual.shape[1], language.shape[1], CHANNELS], dim=1)
     where = coordinates(*size, visual.device, visual.dtype)

@@ -36,7 +36,7 @@ def convolve_enlarged(
 
 @lru_cache(maxsize=32)
 def shifted_interpolation(length: int, size: int) -> Float[Tensor, "n m"]:
-    """Return U: its three blocks interpolate `length` values to `size` and shift the result by -1, 0 and 1 (float64)."""
+    """Return U in float64: its blocks interpolate `length` values to `size` and shift the result by -1, 0 and 1."""
     with torch.inference_mode(False), torch.no_grad():
         unit = torch.eye(length, dtype=torch.float64)[:, None]
         matrix = functional.interpolate(unit, size=size, mode="linear", align_corners=False)[:, 0].T

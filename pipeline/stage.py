@@ -72,8 +72,8 @@ class Stage(luigi.Task):
     # What Luigi asks
 
     @property
-    def resources(self) -> dict[str, int]:
-        """Stages that compute with torch fill their threads: few at a time. A `luigid` allows one unless it says more."""
+    def resources(self) -> dict[str, int]:  # type: ignore[override]
+        """Stages that compute with torch fill their threads: a `luigid` allows one at a time unless it says more."""
         return {"torch": 1} if "compute" in self.reads else {}
 
     def requires(self) -> list[Stage]:
