@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import UInt8
 
@@ -214,6 +213,8 @@ def _labelled(video: Declared, folder: Path, hits: Hits) -> tuple[LabelledFrame,
 
 
 def _stored(path: Path, name: str) -> tuple[UInt8[np.ndarray, "m h w"], tuple[int, ...], tuple[int, ...]]:
+    import h5py  # not above: a listing, which reads no masks, is made in processes that stay free of HDF5
+
     if not path.exists():
         raise MissingFile(f"{name}: no such file. Unpack a2d_annotation_with_instances.zip again.")
     try:

@@ -1,17 +1,10 @@
 """What the tests share."""
 
-import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-PROJECT = Path(__file__).resolve().parents[1]
+from commands import PROJECT, Acga, Run
 
 
 @pytest.fixture(scope="session")
@@ -23,51 +16,9 @@ def shared() -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Finished:
-    """One `acga` command that has ended."""
-
-    code: int
-    output: str
-    errors: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """Standard output as the one JSON document that it must be; what went wrong where there is none."""
-        assert self.output, self.errors
-        return json.loads(self.output)
-
-
-class Acga:
-    """Runs the real command in a process of its own, in the project's folder."""
-
-    config = PROJECT / "configs" / "tiny.toml"
-
-    def __call__(self, *arguments: object, timeout: float = 300) -> Finished:
-        done = subprocess.run(self.command(*arguments), cwd=PROJECT, capture_output=True, text=True, timeout=timeout)
-        return Finished(done.returncode, done.stdout, done.stderr)
-
-    def run(self, store: Path, *arguments: object) -> dict[str, Any]:
-        """`acga run` on tiny, which must succeed: its JSON document."""
-        done = self("run", self.config, "--store", store, "--json", *arguments)
-        assert done.code == 0, done.errors
-        return done.document
-
-    def command(self, *arguments: object) -> Sequence[str]:
-        return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-
-
 @pytest.fixture(scope="session")
 def acga() -> Acga:
     return Acga()
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run of tiny and the document that it printed."""
-
-    store: Path
-    document: dict[str, Any]
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """Artifacts: published whole or not at all, the first writer wins."""
 
 import json
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,22 +84,24 @@ def test_a_manifest_of_another_key_is_refused(artifact: Artifact, tmp_path: Path
         Artifact(tmp_path, "Stage", KEY[:16] + "f" * 48).manifest()
 
 
-def hold(folder: str, ready: "multiprocessing.synchronize.Event") -> None:
-    with Artifact(Path(folder), "Stage", KEY).lock():
-        ready.set()
-        signal.pause()
+HOLD = f"""
+import signal, sys
+from pathlib import Path
+from pipeline.artifact import Artifact
+with Artifact(Path(sys.argv[1]), "Stage", "{KEY}").lock():
+    print("held", flush=True)
+    signal.pause()
+"""
 
 
 def test_the_lock_of_a_killed_holder_is_free_at_once(artifact: Artifact, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    holder = context.Process(target=hold, args=(str(tmp_path), ready))
-    holder.start()
-    assert ready.wait(60)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
     assert f"process {holder.pid} " in (artifact.folder / "lock").read_text()
-    assert holder.pid is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.join()
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
     with artifact.lock():
         assert f"process {os.getpid()} " in (artifact.folder / "lock").read_text()
 

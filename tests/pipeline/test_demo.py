@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Acga
+from commands import PROJECT, Acga
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from conftest import PROJECT, Acga
+from commands import PROJECT, Acga
 from scipy.io import loadmat
 
 pytestmark = pytest.mark.slow

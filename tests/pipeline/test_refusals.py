@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import Acga, Finished
+from commands import Acga, Finished
 
 USAGE, FAILED = 2, 3
 

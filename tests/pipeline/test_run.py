@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conftest import Acga, Run
+from commands import Acga, Run
 
 SHARDED = {"Frames": 4, "Masks": 4, "VisualFeatures": 4}
 OF_ROLE = {"TextFeatures": 2, "Samples": 2}
