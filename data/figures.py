@@ -13,10 +13,8 @@ from jaxtyping import Float, Int32, UInt8
 
 PAINTS = {  # RGB of the colours of sentences
     "red": (214, 38, 36),
-    "green": (36, 168, 62),
     "blue": (38, 84, 224),
     "yellow": (240, 208, 36),
-    "purple": (150, 44, 190),
     "white": (244, 244, 244),
 }
 _FIXED = {

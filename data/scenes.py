@@ -20,7 +20,7 @@ VALID_ACTIONS = {  # the 43 labels of A2D (Xu et al., CVPR15)
     "cat": ("climbing", "eating", "jumping", "rolling", "running", "walking", "none"),
     "dog": ("crawling", "eating", "jumping", "rolling", "running", "walking", "none"),
 }
-COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
+COLOURS = ("red", "blue", "yellow", "white")
 BACKGROUNDS = ("grass", "water", "sand", "pavement", "brick", "carpet")
 ATTRIBUTES = ("colour", "place", "action", "size")
 DECK = ("single",) * 2 + ("several",) * 2 + ATTRIBUTES * 4  # themes of 20 consecutive clips, in shuffled order
@@ -276,11 +276,11 @@ def _layout(rng: random.Random, theme: str, actions: Sequence[str]) -> str:
 def _actor(
     rng: random.Random, index: int, layout: str, count: int, kind: str, colour: str, size: str, action: str, place: str
 ) -> Actor:
-    smallest, largest = {"small": (0.27, 0.285), "medium": (0.36, 0.42), "big": (0.46, 0.48)}[size]
+    smallest, largest = {"small": (0.3, 0.315), "medium": (0.43, 0.49), "big": (0.52, 0.54)}[size]
     if count == 3:
-        smallest, largest = {"small": (0.26, 0.27), "medium": (0.32, 0.38), "big": (0.44, 0.455)}[size]
+        smallest, largest = {"small": (0.28, 0.29), "medium": (0.37, 0.42), "big": (0.48, 0.495)}[size]
     if layout == "row":
-        smallest, largest = 0.31, 0.34
+        smallest, largest = 0.33, 0.36
     extent = smallest + (largest - smallest) * rng.random()
     x, y = _CELLS[layout][place]
     x += _JITTER[layout][0] * (2 * rng.random() - 1)
@@ -333,7 +333,7 @@ def _saying(
 ) -> tuple[tuple[str, ...], str | None]:
     for _ in range(12):
         if shared is not None:
-            chosen = {"kind", theme} | {name for name in shared if rng.random() < 0.6}
+            chosen = {"kind", theme} | {name for name in sorted(shared) if rng.random() < 0.6}
         else:
             chosen = {"kind"} | {name for name in ATTRIBUTES if rng.random() < 0.45}
             if "medium" in {other.size for other in actors}:

@@ -20,7 +20,7 @@ def extract(i3d: I3D, clips: Iterable[Clip], tap: str, batch: int) -> Iterator[F
     Always `batch` clips at a time, the last ones completed by zeros, since convolution results depend on that number
     in their last bits: give the clips of one video, so that its features depend on no other. The trunk is put in
     evaluation mode. Raises FeatureOutOfRange."""
-    i3d.eval()
+    i3d.eval().to(memory_format=torch.channels_last_3d)
     weight = next(i3d.parameters())
     remaining, first = iter(clips), 0
     while chunk := list(islice(remaining, batch)):

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +22,8 @@ from models.order import prefetched, shuffled
 
 ACTORS = 8  # 0 background, 1..7 the actors
 ACTIONS = 10  # 0 background or unknown, 1..9 the actions
-COLOURS = 3
+COLOUR_LEVELS = 3  # of each of red, green and blue
+COLOURS = COLOUR_LEVELS**3
 CELL = 16  # pixels, the stride of mixed_4f
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def pretrain(
     if i3d.modality != "rgb":
         raise UnsupportedModality(f"Pretraining reads RGB clips, this I3D takes {i3d.modality}. Pretrain an RGB one.")
     classifier = cell_classifier(i3d.channels[HEAD], Generator().manual_seed(settings.seed))
-    i3d.to(device).train()
+    i3d.to(device, memory_format=torch.channels_last_3d).train()
     classifier.to(device)
     network = [parameter for name, parameter in i3d.named_parameters() if trained(name)]
     parameters = network + list(classifier.parameters())
@@ -135,7 +136,7 @@ def epoch_batches(source: LabelledClipSource, settings: PretrainingSettings, epo
 def cell_loss(
     i3d: I3D, classifier: nn.Conv2d, batch: LabelledClips, settings: PretrainingSettings
 ) -> Float[Tensor, ""]:
-    """Return the cross entropy of actors plus that of actions on actors' cells, plus the weighted colour error."""
+    """Return the cross entropy of actors, plus those of actions and, weighted, of colours on the actors' cells."""
     clips = to_unit_range(batch.clips)
     maps = classifier(i3d.head(i3d.trunk(clips)).mean(2))
     if maps.shape[-2:] != batch.actors.shape[-2:]:
@@ -147,13 +148,28 @@ def cell_loss(
     weight = torch.full((ACTORS,), settings.foreground_weight, device=maps.device, dtype=maps.dtype)
     weight[0] = 1
     loss = functional.cross_entropy(actors, batch.actors, weight=weight)
-    known = (batch.actions > 0).to(maps.dtype)
-    surprise = functional.cross_entropy(actions, batch.actions, reduction="none")
-    loss = loss + (surprise * known).sum() / known.sum().clamp(min=1)
+    loss = loss + mean_where(functional.cross_entropy(actions, batch.actions, reduction="none"), batch.actions > 0)
     if settings.colour_weight:
-        cells = reduce(clips, "b c t (h i) (w j) -> b c h w", "mean", i=CELL, j=CELL)
-        loss = loss + settings.colour_weight * functional.mse_loss(colours, cells)
+        surprise = functional.cross_entropy(colours, colour_classes(clips), reduction="none")
+        loss = loss + settings.colour_weight * mean_where(surprise, batch.actors > 0)
     return loss
+
+
+def colour_classes(clips: Float[Tensor, "b 3 t s s"]) -> Int64[Tensor, "b h w"]:
+    """Return the mean colour of each cell of the labelled (middle) frame, each channel rounded to one of three levels.
+
+    Colour is no label of A2D, but sentences speak of it, and features that only tell actors and actions drop it.
+    """
+    middle = clips[:, :, clips.shape[2] // 2]
+    cells = reduce(middle, "b c (h i) (w j) -> b c h w", "mean", i=CELL, j=CELL)
+    red, green, blue = ((cells + 1) / 2 * COLOUR_LEVELS).long().clamp(0, COLOUR_LEVELS - 1).unbind(1)
+    return (red * COLOUR_LEVELS + green) * COLOUR_LEVELS + blue
+
+
+def mean_where(values: Float[Tensor, "b h w"], chosen: Bool[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """Return the mean of the chosen values, 0 where none is chosen."""
+    weight = chosen.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def cell_classifier(channels: int, generator: Generator) -> nn.Conv2d:

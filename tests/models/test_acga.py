@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from models import acga
 from models.acga import ACGA, Sizes, UnknownInitialisation, WordEncoder
+from models.attention import located_cells
 from models.i3d import I3D
 from models.initialisation import seed_i3d
 
@@ -109,11 +110,27 @@ def test_a_network_is_a_pure_function_of_its_generator():
 def test_scaling_brings_visual_columns_up_and_leaves_coordinates():
     authors, scaled = built(initialisation="authors").attention, built(initialisation="scaled").attention
     channels = built().video.channels["mixed_4f"]
-    for name in ("reduce", "key", "query", "value"):
+    for name in ("reduce", "key", "value"):
         old, new = authors.get_submodule(name).weight, scaled.get_submodule(name).weight
         torch.testing.assert_close(new[:, :channels], old[:, :channels] * math.sqrt(channels))
         assert torch.equal(new[:, channels:], old[:, channels:])
     assert torch.equal(authors.gate.weight, scaled.gate.weight)
+
+
+def apart(initialisation: str) -> float:
+    """How far the attended features of two kinds of cells lie apart, relative to those of the values themselves."""
+    attention = built(initialisation=initialisation).attention
+    kinds = torch.zeros(1, built().video.channels["mixed_4f"], 2, 4)
+    kinds[:, 0, :, :2] = kinds[:, 1, :, 2:] = 1
+    with torch.no_grad():
+        attended = attention(kinds, torch.zeros(1, built().text.word_dim, 3), torch.tensor([0]))[0][0].flatten(1)
+        values = attention.value(located_cells(kinds))[0, :, : kinds.shape[1]].T
+    return float((attended[:, 0] - attended[:, 3]).norm() / (values[:, 0] - values[:, 3]).norm())
+
+
+def test_cells_of_a_scaled_network_begin_by_attending_to_cells_like_themselves():
+    assert apart("authors") < 0.05, "every cell sees the mean of all"
+    assert apart("scaled") > 0.2
 
 
 def test_a_scaled_network_starts_with_the_mean_of_its_responses():
