@@ -98,7 +98,7 @@ def pretrain(
     if i3d.modality != "rgb":
         raise UnsupportedModality(f"Pretraining reads RGB clips, this I3D takes {i3d.modality}. Pretrain an RGB one.")
     classifier = cell_classifier(i3d.channels[HEAD], Generator().manual_seed(settings.seed))
-    i3d.to(device, memory_format=torch.channels_last_3d).train()
+    i3d.to(device).to(memory_format=torch.channels_last_3d).train()
     classifier.to(device)
     network = [parameter for name, parameter in i3d.named_parameters() if trained(name)]
     parameters = network + list(classifier.parameters())
