@@ -71,6 +71,7 @@ class Stage(luigi.Task):
 
     # What Luigi asks
 
+    # Luigi types this as an attribute and documents overriding it by a property.
     @property
     def resources(self) -> dict[str, int]:  # type: ignore[override]
         """Stages that compute with torch fill their threads: a `luigid` allows one at a time unless it says more."""
