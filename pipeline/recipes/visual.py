@@ -11,6 +11,7 @@ import numpy as np
 
 from extractors.shards import ShardReader, ShardWriter
 from extractors.visual import extract
+from models.folded import folded
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
 from pipeline.recipes.weights import trunk
@@ -21,7 +22,7 @@ TAP = "mixed_4e"
 def build(job: Job) -> None:
     """Extract video by video, in batches of a fixed size that never cross videos."""
     device, batch = prepare(job.sections["compute"]), job.sections["visual"]["batch"]
-    i3d = trunk(job).to(device)
+    i3d = folded(trunk(job)).to(device)
     frames = ShardReader(job.folder("Frames") / "frames.h5")
     length, size = frames.shape("frames")[:2]
     shape = (i3d.channels[TAP], length // 4, size // 16, size // 16)

@@ -1,0 +1,61 @@
+"""Folding batch norm changes no value but by rounding, at any tap, and leaves the network that it copies alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from models.folded import FoldedUnit, folded
+from models.i3d import I3D, Unit
+from models.initialisation import seed_i3d
+
+
+def network(eps: float) -> I3D:
+    """A narrow I3D whose batch norms do something: variances near 0.01, where eps matters."""
+    i3d = I3D("rgb", eps, 1 / 8)
+    seed_i3d(i3d, 0)
+    generator = torch.Generator().manual_seed(1)
+    for module in i3d.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_var *= 0.01 / module.running_var.mean()
+            module.weight.data = 0.1 * (1 + 0.2 * torch.randn(module.weight.shape, generator=generator))
+            module.bias.data = 0.2 * torch.randn(module.bias.shape, generator=generator)
+    return i3d.eval()
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 3, 3), (7, 7, 7)])
+def test_a_folded_unit_is_convolution_batch_norm_and_relu(kernel: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    unit = Unit(3, 5, kernel, (2, 2, 2) if kernel[0] == 7 else (1, 1, 1), 1e-3).double().eval()
+    unit.batch3d.running_mean.normal_()
+    unit.batch3d.running_var.uniform_(0.005, 0.02)
+    unit.batch3d.bias.data.normal_()
+    maps = torch.randn(2, 3, 8, 10, 12, dtype=torch.float64)
+    expected = unit(maps)
+    assert (expected == 0).any() and (expected > 0).any()
+    torch.testing.assert_close(FoldedUnit(unit)(maps), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-3])
+@pytest.mark.parametrize("tap", ["conv3d_2c_3x3", "mixed_4e"])
+def test_the_folded_trunk_gives_the_trunks_features(eps: float, tap: str) -> None:
+    i3d = network(eps)
+    clip = torch.rand(2, 3, 8, 48, 48) * 2 - 1
+    with torch.inference_mode():
+        expected, found = i3d.trunk(clip, tap), folded(i3d).trunk(clip, tap)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_eps_is_folded_too() -> None:
+    clip = torch.rand(1, 3, 8, 48, 48) * 2 - 1
+    with torch.inference_mode():
+        one, other = (folded(network(eps)).trunk(clip) for eps in (1e-5, 1e-3))
+    assert (one - other).abs().max() > 1e-2 * one.abs().max()
+
+
+def test_the_network_that_is_folded_stays_as_it_is() -> None:
+    i3d = network(1e-5)
+    before = {name: value.clone() for name, value in i3d.state_dict().items()}
+    trunk = folded(i3d)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in trunk.modules())
+    assert all(torch.equal(value, before[name]) for name, value in i3d.state_dict().items())
+    assert sum(isinstance(module, nn.BatchNorm3d) for module in i3d.modules()) == 57
