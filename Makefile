@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STORE  ?= store
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: setup.cfg constraints.txt
@@ -23,6 +23,9 @@ test: $(VENV)/installed   ## lint, types and the tests, without the long proofs
 
 test-slow: $(VENV)/installed   ## the long proofs
 	$(BIN)/pytest -m slow $(PYTEST)
+
+bench: $(VENV)/installed   ## what is fast, measured on this machine
+	for script in stages catalogue decoding; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,21 +1,21 @@
 """A2D (Xu et al., CVPR 2015) with A2D-Sentences (Gavrilyuk et al., CVPR 2018) as they are distributed.
 
 root/Release/videoset.csv                                     no header; ninth column 0 = train, 1 = test
-root/Release/clips320H/<video>.mp4
+root/Release/clips320H/<video>.mp4                            also CLIPS320; large or small letters
 root/a2d_annotation.txt                                       the three below also in root/text_annotations/
-root/a2d_missed_videos.txt                                    may be absent
+root/a2d_missed_videos.txt                                    or root/Release/; may be absent
 root/a2d_annotation_with_instances/<video>/<%05d>.h5          frame numbers count from 1
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 
+from data import stored_arrays
 from data.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
@@ -24,17 +24,36 @@ from data.annotations import (
     Row,
     UnknownExclusion,
     UnknownSplit,
+    binary_masks,
     find,
+    integer,
+    mask_hits,
+    names,
     read_rows,
     read_sentences,
+    video_id,
 )
 from data.defects import Hits
-from data.records import Instances, LabelledFrame, Listing, Query, Video
+from data.records import LABELS, Instances, LabelledFrame, Listing, Query, Video
 
 SENTENCE_COLUMNS = ("video_id", "instance_id", "query")
 SPLITS = {"0": "train", "1": "test"}
+CLIPS = ("clips320H", "clips320")  # MTTR's README has CLIPS320
 _VIDEOSET_COLUMNS = 9
 _ANNOTATION_FILE = re.compile(r"([0-9]{5})\.h5")
+
+# What h5py raises on files that are cut short, altered or none of its own.
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +75,8 @@ def read(root: Path, split: str, exclude: Mapping[str, str]) -> Listing:
     UnknownExclusion."""
     if split not in (*SPLITS.values(), "all"):
         raise UnknownSplit(f"A2D has no split {split!r}; expected train, test or all.")
-    hits, texts = Hits(), (root, root / "text_annotations")
-    declared = read_videoset(find([root / "Release"], "videoset.csv", "A2D"), hits)
-    queries = read_queries(find(texts, "a2d_annotation.txt", "A2D-Sentences"), hits)
+    hits, texts = Hits(), _texts(root)
+    declared, queries = read_text(root, hits)
     spoken_of = {query.video for query in queries}
     kept = _kept(declared, _missed(texts, hits, declared), exclude, spoken_of, split, hits)
     listed = {video.id for video in declared}
@@ -71,9 +89,17 @@ def read(root: Path, split: str, exclude: Mapping[str, str]) -> Listing:
             "Check that videoset.csv and a2d_annotation.txt belong together."
         )
     annotations = find(texts, "a2d_annotation_with_instances", "A2D-Sentences")
-    videos = _videos(kept, root / "Release" / "clips320H", annotations, hits)
+    videos = _videos(kept, _clips(root / "Release"), annotations, hits)
     ids = {video.id for video in videos}
     return Listing(videos, tuple(query for query in queries if query.video in ids), hits.collected())
+
+
+def read_text(root: Path, hits: Hits) -> tuple[tuple[Declared, ...], tuple[Query, ...]]:
+    """All rows of videoset.csv and all sentences, of both splits; nothing is left out yet.
+
+    Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
+    declared = read_videoset(find([root / "Release"], "videoset.csv", "A2D"), hits)
+    return declared, read_queries(find(_texts(root), "a2d_annotation.txt", "A2D-Sentences"), hits)
 
 
 def read_videoset(path: Path, hits: Hits) -> tuple[Declared, ...]:
@@ -100,7 +126,11 @@ def read_queries(path: Path, hits: Hits) -> tuple[Query, ...]:
 
 def read_missed(path: Path) -> tuple[str, ...]:
     """The video ids of a2d_missed_videos.txt, one a line. Raises MissingFile, MalformedAnnotations."""
-    return tuple(row.cells[0].strip() for row in read_rows(path))
+    rows = read_rows(path)
+    for row in rows:
+        if len(row.cells) != 1:
+            raise MalformedAnnotations(f"{path}, line {row.line}: {len(row.cells)} columns; expected one video id.")
+    return tuple(video_id(f"{path}, line {row.line}", row.cells[0].strip()) for row in rows)
 
 
 def read_instances(path: Path, height: int, width: int) -> Instances:
@@ -108,35 +138,56 @@ def read_instances(path: Path, height: int, width: int) -> Instances:
 
     Labels come from its `id`, where it has one. Raises MissingFile, MalformedAnnotations, MaskSizeMismatch."""
     name = f"A2D video {path.parent.name}, labelled frame {path.stem} ({path})"
-    masks, ids, labels = _stored(path, name)
-    if masks.shape[1:] != (height, width):
-        found = f"{masks.shape[1]} x {masks.shape[2]}"
-        raise MaskSizeMismatch(
-            f"{name}: masks of {found}, but the video is {height} x {width} (height x width). "
-            "Fetch the annotations again, correct videoset.csv, or list the video in [dataset].exclude with a reason."
+    stored, ids, labels = _stored(path, name, height, width)
+    if len(stored) < len(ids):
+        raise MalformedAnnotations(f"{name}: {len(stored)} masks for {len(ids)} instance ids. Fetch the file again.")
+    if min(ids) < 0:
+        raise MalformedAnnotations(f"{name}: instance id {min(ids)}; expected 0 or more. Fetch the file again.")
+    if len(labels) not in (0, len(ids), len(stored)) or not set(labels) <= set(LABELS):
+        raise MalformedAnnotations(
+            f"{name}: labels {', '.join(map(str, labels))} of {len(stored)} masks; expected one each of A2D's "
+            f"{len(LABELS)}, 10 * actor + action. Fetch the file again."
         )
-    if len(masks) < len(ids):
-        raise MalformedAnnotations(f"{name}: {len(masks)} masks for {len(ids)} instance ids. Fetch the file again.")
-    hits = ["surplus_mask"] if len(masks) > len(ids) else []
     first = [row for row, instance in enumerate(ids) if instance not in ids[:row]]
-    if len(first) < len(ids):
-        hits.append("duplicate_instance")
+    if len(first) < len(ids) - 1:  # A2D-Sentences repeats one id of one frame
+        raise MalformedAnnotations(f"{name}: the instance ids {ids}; expected different ones. Fetch the file again.")
+    masks = binary_masks(name, stored)[first]
+    hits = ("surplus_mask",) * (len(stored) > len(ids)) + ("duplicate_instance",) * (len(first) < len(ids))
     return Instances(
-        masks[first], tuple(ids[row] for row in first), tuple(labels[row] for row in first), tuple(sorted(hits))
+        masks=masks,
+        ids=tuple(ids[row] for row in first),
+        labels=tuple(labels[row] if labels else 0 for row in first),
+        hits=tuple(sorted(hits + mask_hits(masks))),
     )
+
+
+def _texts(root: Path) -> tuple[Path, ...]:
+    return root, root / "text_annotations", root / "Release"
+
+
+def _clips(release: Path) -> Path:
+    """The folder of the clips; the first of its names where there is none."""
+    present = names(release)
+    for name in CLIPS:
+        if alike := [other for other in present if other.lower() == name.lower()]:
+            return release / (name if name in alike else alike[0])
+    return release / CLIPS[0]
 
 
 def _declared(path: Path, row: Row) -> Declared:
     where = f"{path}, line {row.line}"
     if len(row.cells) != _VIDEOSET_COLUMNS:
         raise MalformedAnnotations(f"{where}: {len(row.cells)} columns; expected {_VIDEOSET_COLUMNS}. Fetch it again.")
-    video, (height, width, frames, labelled, usage) = row.cells[0], (cell.strip() for cell in row.cells[4:9])
+    video, (*numbers, usage) = video_id(where, row.cells[0]), (cell.strip() for cell in row.cells[4:9])
     if usage not in SPLITS:
         raise MalformedAnnotations(f"{where}: usage {usage!r}; expected 0 (train) or 1 (test). Correct the line.")
     try:
-        return Declared(video, SPLITS[usage], int(height), int(width), int(frames), int(labelled))
+        height, width, frames, labelled = map(integer, numbers)
     except ValueError as error:
         raise MalformedAnnotations(f"{where}: {error}; columns 5 to 8 are height, width and counts.") from None
+    if 0 in (height, width, frames):
+        raise MalformedAnnotations(f"{where}: {frames} frames of {height} x {width}; expected 1 or more of each.")
+    return Declared(video, SPLITS[usage], height, width, frames, labelled)
 
 
 def _missed(folders: Sequence[Path], hits: Hits, declared: Sequence[Declared]) -> set[str]:
@@ -176,7 +227,7 @@ def _kept(
 
 
 def _videos(kept: Sequence[Declared], clips: Path, annotations: Path, hits: Hits) -> tuple[Video, ...]:
-    present = {entry.name for entry in os.scandir(clips)} if clips.is_dir() else set()
+    present = set(names(clips))
     absent = [video.id for video in kept if f"{video.id}.mp4" not in present]
     if absent:
         raise MissingFile(
@@ -186,7 +237,7 @@ def _videos(kept: Sequence[Declared], clips: Path, annotations: Path, hits: Hits
     return tuple(
         Video(
             id=video.id,
-            path=str(clips / f"{video.id}.mp4"),
+            path=f"{clips}/{video.id}.mp4",
             split=video.split,
             height=video.height,
             width=video.width,
@@ -198,8 +249,13 @@ def _videos(kept: Sequence[Declared], clips: Path, annotations: Path, hits: Hits
 
 
 def _labelled(video: Declared, folder: Path, hits: Hits) -> tuple[LabelledFrame, ...]:
-    names = sorted(entry.name for entry in os.scandir(folder)) if folder.is_dir() else []
-    numbers = [int(match[1]) for name in names if (match := _ANNOTATION_FILE.fullmatch(name))]
+    files = [name for name in names(folder) if name.endswith(".h5") and not name.startswith(".")]
+    numbers = [int(match[1]) for name in files if (match := _ANNOTATION_FILE.fullmatch(name))]
+    if len(numbers) < len(files):
+        odd = next(name for name in files if not _ANNOTATION_FILE.fullmatch(name))
+        raise MalformedAnnotations(
+            f"A2D video {video.id}: the file {folder}/{odd}; expected <%05d>.h5, of five digits. Rename or remove it."
+        )
     if not numbers or numbers[0] < 1:
         raise MissingFile(
             f"A2D video {video.id}: no labelled frame; expected {folder}/<%05d>.h5, counted from 1. "
@@ -209,27 +265,35 @@ def _labelled(video: Declared, folder: Path, hits: Hits) -> tuple[LabelledFrame,
         hits.add("labelled_count", f"{video.id}: {len(numbers)} files, {video.labelled} declared")
     if numbers[-1] > video.frames:
         hits.add("labelled_beyond", f"{video.id}: labelled frame {numbers[-1]}, {video.frames} frames declared")
-    return tuple(LabelledFrame(number, str(folder / f"{number:05d}.h5")) for number in numbers)
+    return tuple(LabelledFrame(number, f"{folder}/{number:05d}.h5") for number in numbers)
 
 
-def _stored(path: Path, name: str) -> tuple[UInt8[np.ndarray, "m h w"], tuple[int, ...], tuple[int, ...]]:
+# ---- one annotation file
+
+
+def _stored(
+    path: Path, name: str, height: int, width: int
+) -> tuple[Shaped[np.ndarray, "m h w"], tuple[int, ...], tuple[int, ...]]:
+    """Masks, upright and as they are stored, ids and labels."""
     import h5py  # not above: a listing, which reads no masks, is made in processes that stay free of HDF5
 
     if not path.exists():
         raise MissingFile(f"{name}: no such file. Unpack a2d_annotation_with_instances.zip again.")
     try:
         with h5py.File(path, "r") as file:
-            if "instance" not in file or "reMask" not in file:
+            stored = {key: file[key] for key in ("reMask", "instance", "id") if key in file}
+            if not {"reMask", "instance"} <= set(stored):
                 raise MalformedAnnotations(
                     f"{name}: holds {', '.join(sorted(file))}; expected reMask and instance. Use the files of "
                     "a2d_annotation_with_instances, not Release/Annotations/mat."
                 )
-            masks = file["reMask"][...]
-            ids = tuple(int(instance) for instance in file["instance"][...].reshape(-1))
-            labels = tuple(int(label) for label in file["id"][...].reshape(-1)) if "id" in file else ()
-    except OSError as error:
+            for key, values in stored.items():
+                if not isinstance(values, h5py.Dataset):
+                    raise MalformedAnnotations(f"{name}: {key} is no array. Fetch the file again.")
+            labels = stored_arrays.integers(stored["id"], name) if "id" in stored else ()
+            masks = stored_arrays.masks(stored["reMask"], name, height, width)
+            return masks, stored_arrays.integers(stored["instance"], name), labels
+    except (MalformedAnnotations, MaskSizeMismatch):
+        raise
+    except _UNREADABLE as error:
         raise MalformedAnnotations(f"{name}: not a readable HDF5 file ({error}). Fetch it again.") from None
-    if masks.ndim not in (2, 3):
-        raise MalformedAnnotations(f"{name}: reMask of shape {masks.shape}; expected (n, width, height).")
-    masks = masks.reshape(-1, *masks.shape[-2:]).transpose(0, 2, 1)
-    return np.ascontiguousarray(masks > 0).astype(np.uint8), ids, labels + (0,) * (len(ids) - len(labels))

@@ -1,17 +1,22 @@
 """What the readers of A2D and J-HMDB have in common: text files in, rows and cleaned sentences out; their errors."""
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
 from data.defects import Hits
 from data.records import Query
 
-_INTEGER = re.compile(r"[0-9]+")
+_INTEGER = re.compile(r"[0-9]{1,9}")
 _COPY = re.compile(r"[0-9]+ \(copy\)")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but the tab and the line feed
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,60 @@ def find(folders: Sequence[Path], name: str, what: str) -> Path:
     raise MissingFile(f"{what}: no {name}; expected at {places}. Put it there, or correct [dataset].root.")
 
 
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted; nothing where there is none. Raises MissingFile where it cannot be listed."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise MissingFile(f"{folder} cannot be listed ({error.strerror}). Correct its permissions.") from None
+
+
 def read_rows(path: Path) -> tuple[Row, ...]:
     """The rows of a comma-separated text file that are not blank. A byte order mark and CR LF are tolerated.
 
-    Raises MissingFile, MalformedAnnotations (not UTF-8)."""
+    Raises MissingFile, MalformedAnnotations (not UTF-8, control characters, quotes that do not close)."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise MissingFile(f"no file {path}. Put it there, or correct [dataset].root.") from None
+    except OSError as error:
+        raise MissingFile(f"no file {path} ({error.strerror}). Put it there, or correct [dataset].root.") from None
     except UnicodeDecodeError as error:
         raise MalformedAnnotations(f"{path}: not UTF-8 text ({error}). Fetch it again.") from None
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return tuple(
-        Row(number, tuple(next(csv.reader([line])))) for number, line in enumerate(lines, 1) if line.strip(" \t")
-    )
+    return tuple(_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip(" \t"))
+
+
+def integer(text: str) -> int:
+    """The number that at most nine digits write. Raises ValueError for all else that int() takes."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"{text!r} is no number")
+    return int(text)
+
+
+def video_id(where: str, text: str) -> str:
+    """The text, which must be able to name a file. Raises MalformedAnnotations, which says `where`."""
+    if text != text.strip() or "/" in text or text in ("", ".", ".."):
+        raise MalformedAnnotations(f"{where}: the video id {text!r} can name no file. Correct or remove the line.")
+    return text
+
+
+def binary_masks(name: str, stored: Shaped[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h w"]:
+    """The masks as 0 and 1. Raises MalformedAnnotations, which begins with `name`, where they hold anything else."""
+    if stored.dtype.kind not in "buif":
+        raise MalformedAnnotations(f"{name}: masks of type {stored.dtype}; expected 0 and 1. Fetch the file again.")
+    ones = stored == 1
+    if not np.array_equal(ones, stored):  # which NaN is not
+        odd = stored[ones != stored].flat[0]
+        raise MalformedAnnotations(f"{name}: a mask holds {odd}; expected 0 and 1. Fetch the file again.")
+    return np.ascontiguousarray(ones, dtype=np.uint8)
+
+
+def mask_hits(masks: UInt8[np.ndarray, "n h w"]) -> tuple[str, ...]:
+    """The rules of `data.defects` that the pixels of a frame's masks meet."""
+    empty = not masks.any(axis=(1, 2)).all()
+    overlapping = bool((masks.sum(0, dtype=np.int64) > 1).any())
+    return ("empty_mask",) * empty + ("overlapping_masks",) * overlapping
 
 
 def read_sentences(path: Path, columns: Sequence[str], hits: Hits) -> tuple[Query, ...]:
@@ -71,12 +116,29 @@ def read_sentences(path: Path, columns: Sequence[str], hits: Hits) -> tuple[Quer
     return _numbered(queries)
 
 
+def _row(path: Path, number: int, line: str) -> Row:
+    if (odd := _CONTROL.search(line)) is not None:
+        raise MalformedAnnotations(
+            f"{path}, line {number}: the control character {odd[0]!r} at column {odd.start() + 1}; expected plain "
+            "UTF-8 text. Fetch it again, or correct the line."
+        )
+    if '"' not in line and len(line) < csv.field_size_limit():  # as nearly all lines, and then much cheaper
+        return Row(number, tuple(line.split(",")))
+    try:
+        return Row(number, tuple(next(csv.reader([line], strict=True))))
+    except csv.Error as error:
+        raise MalformedAnnotations(
+            f"{path}, line {number}: no row of comma-separated cells ({error}). Correct its quotes."
+        ) from None
+
+
 def _query(path: Path, row: Row, columns: Sequence[str], hits: Hits) -> Query | None:
     if len(row.cells) < len(columns):
         raise MalformedAnnotations(
             f"{path}, line {row.line}: {len(row.cells)} columns; expected {','.join(columns)}. Correct the line."
         )
-    video, instance = row.cells[0], row.cells[1] if len(columns) == 3 else "0"
+    video = video_id(f"{path}, line {row.line}", row.cells[0])
+    instance = row.cells[1] if len(columns) == 3 else "0"
     raw = ",".join(row.cells[len(columns) - 1 :])
     text, record = clean(raw), f"line {row.line}: {video}/{instance}"
     if _COPY.fullmatch(instance):
@@ -113,6 +175,10 @@ class EmptyAnnotations(ValueError):
 
 class MalformedAnnotations(ValueError):
     """An annotation file is not of the documented form."""
+
+
+class MalformedLabelledList(MalformedAnnotations):
+    """A list of labelled frames that is not of MTTR's form, or does not fit the data set."""
 
 
 class UnknownSplit(ValueError):

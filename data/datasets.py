@@ -9,14 +9,15 @@ from data.records import Instances, Listing
 KINDS = ("a2d", "jhmdb")
 
 
-def read(kind: str, root: Path, split: str, exclude: Mapping[str, str]) -> Listing:
+def read(kind: str, root: Path, split: str, exclude: Mapping[str, str], labelled: str | Path = "even") -> Listing:
     """The videos and sentences of one split of a data set laid out as distributed; see `data.a2d` and `data.jhmdb`.
 
+    `labelled` says which frames of J-HMDB are labelled, "even" or the path of a list; A2D's files say it themselves.
     Raises UnknownKind, and what the readers raise."""
     if kind == "a2d":
         return a2d.read(root, split, exclude)
     if kind == "jhmdb":
-        return jhmdb.read(root, split, exclude)
+        return jhmdb.read(root, split, exclude, labelled)
     raise UnknownKind(f"data set kind {kind!r}: expected one of {', '.join(KINDS)}.")
 
 

@@ -1,31 +1,77 @@
-"""The catalogue of the data sets' known defects: what each rule detects and what the readers then do."""
+"""The catalogue of the data sets' known defects: what each rule detects and what is then done.
+
+Whatever is not in it is an error that names the record.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["dropped", "repaired", "noted", "refused"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One defect that does not stop a run: it is dealt with as `done` says, and counted."""
+    """One known defect, dealt with as `done` says and counted.
+
+    `outcome` sums that up: something is `dropped` or `repaired`, or used as it is and only `noted`; what is `refused`
+    is an error, unless the video is in [dataset].exclude."""
 
     id: str
     detects: str
     done: str
+    outcome: Outcome
 
 
 _CATALOGUE = (
-    Rule("header_line", "videoset.csv begins with a line of column names", "the line is skipped"),
-    Rule("missed_video", "the video is in a2d_missed_videos.txt", "it is left out"),
-    Rule("missed_video_unknown", "a2d_missed_videos.txt names a video that videoset.csv does not hold", "nothing"),
-    Rule("excluded", "the configuration excludes the video, with a reason", "it is left out"),
-    Rule("no_sentence", "no sentence speaks of the video", "it is left out"),
-    Rule("sentence_without_video", "a sentence on a video that the data set does not hold", "the sentence is dropped"),
-    Rule("copied_row", "an instance id such as `1 (copy)`", "the sentence is dropped"),
-    Rule("empty_query", "a sentence without a word", "it is dropped"),
-    Rule("query_cleaned", "capitals, or blanks at the ends or in a row", "lower case, single blanks"),
-    Rule("labelled_count", "fewer or more annotation files than videoset.csv declares", "the files count"),
-    Rule("labelled_beyond", "a labelled frame beyond the declared number of frames", "the decoder decides"),
-    Rule("duplicate_instance", "one instance id on several masks of a frame", "the first mask wins"),
-    Rule("surplus_mask", "a frame with more masks than instance ids", "the surplus masks are dropped"),
+    # the text files and what lies on the disk; found when a data set is listed
+    Rule("header_line", "videoset.csv begins with a line of column names", "the line is skipped", "repaired"),
+    Rule("missed_video", "the video is in a2d_missed_videos.txt", "it is left out", "dropped"),
+    Rule(
+        "missed_video_unknown",
+        "a2d_missed_videos.txt names a video that videoset.csv does not hold",
+        "nothing",
+        "noted",
+    ),
+    Rule("excluded", "the configuration excludes the video, with a reason", "it is left out", "dropped"),
+    Rule("no_sentence", "no sentence speaks of the video", "it is left out", "dropped"),
+    Rule(
+        "sentence_without_video",
+        "a sentence on a video that the data set does not hold",
+        "the sentence is dropped",
+        "dropped",
+    ),
+    Rule("copied_row", "an instance id such as `1 (copy)`", "the sentence is dropped", "dropped"),
+    Rule("empty_query", "a sentence without a word", "it is dropped", "dropped"),
+    Rule("query_cleaned", "capitals, or blanks at the ends or in a row", "lower case, single blanks", "repaired"),
+    Rule("labelled_count", "fewer or more annotation files than videoset.csv declares", "the files count", "noted"),
+    Rule("labelled_beyond", "a labelled frame beyond the declared number of frames", "the decoder decides", "noted"),
+    Rule(
+        "beyond_last_mask",
+        "a J-HMDB video with more frames than masks",
+        "the frames beyond the last mask are not used",
+        "dropped",
+    ),
+    # the annotation files; found when their masks are read
+    Rule("duplicate_instance", "one instance id on two masks of a frame", "the first mask wins", "dropped"),
+    Rule("surplus_mask", "a frame with more masks than instance ids", "the surplus masks are dropped", "dropped"),
+    Rule("overlapping_masks", "instances of a frame that share pixels", "the masks are used as they are", "noted"),
+    Rule("empty_mask", "an instance whose mask has no pixel", "the empty mask is used as it is", "noted"),
+    Rule(
+        "mask_size",
+        "masks of another size than the video",
+        "an error (MaskSizeMismatch) until the video is excluded",
+        "refused",
+    ),
+    # samples and decoded videos
+    Rule(
+        "absent_instance",
+        "a labelled frame that does not show the instance of a sentence",
+        "the pair is left out, or has an empty mask where dataset.absent is `empty`",
+        "dropped",
+    ),
+    Rule("frame_count", "more or fewer decoded frames than videoset.csv declares", "the decoded ones count", "noted"),
+    Rule("label_past_end", "a labelled frame past the end of the decoded video", "the video is quarantined", "dropped"),
+    Rule("quarantined", "a video that no decoder reads, every time", "it is left out, with the reason", "dropped"),
 )
 
 RULES = {rule.id: rule for rule in _CATALOGUE}

@@ -6,13 +6,12 @@ root/Rename_Images/<action>/<video>/<%05d>.png                or
 root/ReCompress_Videos/<action>/<video>.avi
 """
 
-import zlib
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import scipy.io
-
+from data import labelled_list, mat_masks
 from data.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
@@ -20,47 +19,49 @@ from data.annotations import (
     MissingFile,
     UnknownExclusion,
     UnknownSplit,
+    binary_masks,
     find,
+    mask_hits,
+    names,
     read_sentences,
 )
 from data.defects import Hits
 from data.records import Instances, LabelledFrame, Listing, Query, Video
 
 SENTENCE_COLUMNS = ("video_id", "query")
-LABELLED_FRAMES = 3
-
-# What scipy raises on files that are cut short or none of its own.
-_UNREADABLE = (
-    scipy.io.matlab.MatReadError,
-    zlib.error,
-    OSError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-)
+LABELLED_FRAMES = labelled_list.FRAMES_A_VIDEO
+_PICTURE = re.compile(r"([0-9]{5})\.png")
 
 
-def read(root: Path, split: str, exclude: Mapping[str, str]) -> Listing:
+def read(root: Path, split: str, exclude: Mapping[str, str], labelled: str | Path = "even") -> Listing:
     """The videos and sentences of `split`, "test" or "all", which are the same, in the order of the sentences.
 
-    Each video has three evenly spaced labelled frames. `exclude` maps video ids to reasons. Opens no video; reads of
-    a mask file only the header. Raises MissingFile, EmptyAnnotations, MalformedAnnotations, UnknownSplit,
+    Each video has three labelled frames: evenly spaced ones, or those of the list at `labelled` (see
+    `data.labelled_list`). `exclude` maps video ids to reasons. Opens no video; reads of a mask file only the shape.
+    Raises MissingFile, EmptyAnnotations, MalformedAnnotations, MalformedLabelledList, UnknownSplit,
     UnknownExclusion."""
     if split not in ("test", "all"):
         raise UnknownSplit(f"J-HMDB has no split {split!r}; expected test or all: JHMDB-Sentences is for testing only.")
     hits = Hits()
-    queries = read_queries(find((root, root / "text_annotations"), "jhmdb_annotation.txt", "JHMDB-Sentences"), hits)
-    masks = _mask_folders(find([root], "puppet_mask", "J-HMDB"))
-    kept = _kept(queries, masks, exclude, hits)
+    folders, queries = read_text(root, hits)
+    kept = _kept(queries, folders, exclude, hits)
     if not kept:
         raise EmptyAnnotations(
-            f"J-HMDB at {root}: no video has a sentence ({len(masks)} videos, {len(queries)} sentences). "
+            f"J-HMDB at {root}: no video has a sentence ({len(folders)} videos, {len(queries)} sentences). "
             "Check that puppet_mask and jhmdb_annotation.txt belong together."
         )
-    videos = tuple(_video(root, masks[name]) for name in kept)
+    shapes = {name: mat_masks.read_shape(folders[name] / "puppet_mask.mat") for name in kept}
+    numbers = _numbers(labelled, folders, {name: shape[2] for name, shape in shapes.items()})
+    videos = tuple(_video(root, folders[name], shapes[name], numbers[name], hits) for name in kept)
     return Listing(videos, tuple(query for query in queries if query.video in kept), hits.collected())
+
+
+def read_text(root: Path, hits: Hits) -> tuple[dict[str, Path], tuple[Query, ...]]:
+    """The folders of all videos' masks by video, and all sentences; nothing is left out yet.
+
+    Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
+    queries = read_queries(find((root, root / "text_annotations"), "jhmdb_annotation.txt", "JHMDB-Sentences"), hits)
+    return _mask_folders(find([root], "puppet_mask", "J-HMDB")), queries
 
 
 def read_queries(path: Path, hits: Hits) -> tuple[Query, ...]:
@@ -80,24 +81,34 @@ def read_instances(path: Path, number: int, height: int, width: int) -> Instance
 
     Raises MissingFile, MalformedAnnotations, MaskSizeMismatch."""
     name = f"J-HMDB video {path.parent.name}, labelled frame {number} ({path})"
-    frames = _shape(path)[2]
-    if not 1 <= number <= frames:
-        raise MalformedAnnotations(f"{name}: the file has masks of frames 1 to {frames}. Fetch it again.")
-    try:
-        mask = scipy.io.loadmat(path, variable_names=["part_mask"])["part_mask"][:, :, number - 1]
-    except _UNREADABLE as error:
-        raise MalformedAnnotations(f"{name}: its masks do not read ({error}). Fetch the file again.") from None
-    if mask.shape != (height, width):
+    stored = mat_masks.read_masks(path)
+    if stored.shape[:2] != (height, width):
         raise MaskSizeMismatch(
-            f"{name}: a mask of {mask.shape[0]} x {mask.shape[1]}, but the video is {height} x {width}. "
-            "Fetch the masks again, or list the video in [dataset].exclude with a reason."
+            f"{name}: masks of {stored.shape[0]} x {stored.shape[1]}, but the video is {height} x {width} (height x "
+            "width). Fetch the masks again, or list the video in [dataset].exclude with a reason."
         )
-    return Instances((mask > 0).astype(np.uint8)[np.newaxis], (0,), (0,), ())
+    if not 1 <= number <= stored.shape[2]:
+        raise MalformedAnnotations(f"{name}: the file has masks of frames 1 to {stored.shape[2]}. Fetch it again.")
+    masks = binary_masks(name, stored[None, :, :, number - 1])
+    return Instances(masks, (0,), (0,), mask_hits(masks))
 
 
 def _mask_folders(root: Path) -> dict[str, Path]:
-    actions = (action for action in sorted(root.iterdir()) if action.is_dir())
-    return {video.name: video for action in actions for video in sorted(action.iterdir()) if video.is_dir()}
+    folders: dict[str, Path] = {}
+    for action in _subfolders(root):
+        for video in _subfolders(action):
+            if video.name in folders:
+                raise MalformedAnnotations(
+                    f"J-HMDB video {video.name}: both {folders[video.name]} and {video}. Remove one."
+                )
+            folders[video.name] = video
+    return folders
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise MissingFile(f"J-HMDB: {folder} is no folder. Unpack puppet_mask.zip again.")
+    return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
 
 
 def _kept(
@@ -120,35 +131,52 @@ def _kept(
     return kept
 
 
-def _video(root: Path, masks: Path) -> Video:
-    action, name, path = masks.parent.name, masks.name, masks / "puppet_mask.mat"
-    height, width, frames = _shape(path)
-    images, file = root / "Rename_Images" / action / name, root / "ReCompress_Videos" / action / f"{name}.avi"
-    if not images.is_dir() and not file.is_file():
+def _numbers(labelled: str | Path, folders: Mapping[str, Path], masks: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Video -> the numbers of its labelled frames."""
+    if labelled == "even":
+        return {video: labelled_numbers(count) for video, count in masks.items()}
+    path = Path(labelled)
+    chosen = labelled_list.read(path)
+    labelled_list.fit(path, chosen, folders, masks)
+    return {video: chosen[video].numbers for video in masks}
+
+
+def _video(root: Path, masks: Path, shape: tuple[int, int, int], numbers: Sequence[int], hits: Hits) -> Video:
+    action, name, (height, width, frames) = masks.parent.name, masks.name, shape
+    pictures, file = root / "Rename_Images" / action / name, root / "ReCompress_Videos" / action / f"{name}.avi"
+    if pictures.is_dir():
+        count = _counted(pictures)
+        if count < frames:
+            raise MissingFile(
+                f"J-HMDB video {name}: {count} pictures, but masks of {frames} frames. Unpack Rename_Images.tar.gz "
+                "again, or list the video in [dataset].exclude with a reason."
+            )
+        if count > frames:
+            hits.add("beyond_last_mask", f"{name}: {count} frames, {frames} masks")
+    elif not file.is_file():
         raise MissingFile(
-            f"J-HMDB video {name}: expected the folder {images} or the file {file}. Unpack Rename_Images.tar.gz there, "
-            "or list the video in [dataset].exclude with a reason."
+            f"J-HMDB video {name}: expected the folder {pictures} or the file {file}. Unpack Rename_Images.tar.gz "
+            "there, or list the video in [dataset].exclude with a reason."
         )
+    path = str(masks / "puppet_mask.mat")
     return Video(
         id=name,
-        path=str(images if images.is_dir() else file),
+        path=str(pictures if pictures.is_dir() else file),
         split="test",
         height=height,
         width=width,
         frames=frames,
-        labelled=tuple(LabelledFrame(number, str(path)) for number in labelled_numbers(frames)),
+        labelled=tuple(LabelledFrame(number, path) for number in numbers),
     )
 
 
-def _shape(path: Path) -> tuple[int, int, int]:
-    if not path.exists():
-        raise MissingFile(f"J-HMDB video {path.parent.name}: no file {path}. Unpack puppet_mask.zip again.")
-    try:
-        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
-    except _UNREADABLE as error:
-        raise MalformedAnnotations(f"{path}: not a MATLAB v5 file ({error}). Fetch it again.") from None
-    shape = shapes.get("part_mask", ())
-    if len(shape) != 3 or min(shape) < 1:
-        raise MalformedAnnotations(f"{path}: part_mask {shape}; expected (height, width, frames). Fetch it again.")
-    height, width, frames = shape
-    return int(height), int(width), int(frames)
+def _counted(pictures: Path) -> int:
+    """How many pictures a folder has. Raises MissingFile where their numbers leave one out."""
+    numbers = [int(match[1]) for name in names(pictures) if (match := _PICTURE.fullmatch(name))]
+    for expected, number in enumerate(numbers, start=1):
+        if number != expected:
+            raise MissingFile(
+                f"J-HMDB video {pictures.name}: {pictures} holds {number:05d}.png, but no {expected:05d}.png. "
+                "Unpack Rename_Images.tar.gz again, or list the video in [dataset].exclude with a reason."
+            )
+    return len(numbers)

@@ -1,49 +1,53 @@
-"""The decoding process, run as a script by `extractors.frames`: requests on standard input, frames on standard output.
+"""The decoding process, run by `extractors.child`: requests on standard input, frames on standard output.
 
-It stands alone because decord may hang on a damaged file and then ignores Python's signals: this process can be killed.
-A request is a line of JSON, {"path", "wanted": increasing indices, "limit_seconds"}. An answer is a length (four bytes,
-big-endian), JSON of that length, and after {"frame": index} the pixels. In order: {"ready"} once; then for each request
-{"count", "height", "width"}, the wanted frames, {"done"}; or {"unreadable": why, "reusable"}, or {"broken": why}.
+It is a process of its own because decord may hang on a damaged file and then ignores Python's signals: a process can be
+killed. A request is a line of JSON:
+
+path            a video file; for the witness also a folder of PNG files
+wanted          increasing indices from 0
+witness         whether the second decoder gives the frames
+limit_seconds   after which the parent kills this process
+
+An answer is a length (four bytes, big-endian) and JSON of that length: {"ready"} once; then for each request {"height",
+"width"} and, each after a length of 0, the pixels of the wanted frames in their order; at last one of {"count",
+"seconds" of the wanted frames, "differs"}, {"unreadable": why} and {"broken": why}. With "reusable": false this process
+has to be killed. Frames count for nothing until the last answer is there.
 """
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extractors.witness import Frame, Summary, Witness
 
 HEADER_BYTES = 4
 GRACE_SECONDS = 10  # the parent kills at the limit; were it gone, the alarm ends a hanging decoder a little later
-_SLACK_BYTES = 8  # some writers count the RIFF header itself
-
-
-@dataclass(frozen=True)
-class Witness:
-    """What PyAV says of a file: frames that decode, frames that the container declares (0 where it does not), the size,
-    the first damaged frame, and what stopped the decoding ("" where nothing did)."""
-
-    count: int
-    declared: int
-    height: int
-    width: int
-    damaged: int | None
-    stopped: str
+_LOG_PREFIX = re.compile(r"\[[0-9:]+\] \S+:[0-9]+: (\[[^\]]*\])?")  # time, line of its code, path
+_NO_REPEATS = 1e-9  # share of the frames that decord may repeat in place of lost ones; 0 would be no limit
 
 
 def main() -> None:
     """Serves requests until standard input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not get between the answers
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    sys.modules["nvidia"] = None  # type: ignore[assignment] # decord would load all of CUDA: 600 MB and a second
     try:
         import av
         import decord
+
+        from extractors.witness import DamagedVideo
     except (ImportError, OSError, RuntimeError) as error:
-        _send(answers, {"broken": f"{type(error).__name__}: {error}"})
+        why = f"the decoder does not start ({type(error).__name__}: {error}). Install decord2 and av."
+        _send(answers, {"broken": why})
         return
     av.logging.set_level(av.logging.PANIC)
     decord.logging.set_level(decord.logging.QUIET)
@@ -52,138 +56,132 @@ def main() -> None:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, request["limit_seconds"] + GRACE_SECONDS)
         try:
-            _serve(Path(request["path"]), request["wanted"], answers)
+            _serve(Path(request["path"]), request["wanted"], request["witness"], answers)
         except DamagedVideo as error:
-            _send(answers, {"unreadable": str(error), "reusable": not isinstance(error, DecordFailure)})
+            _send(answers, {"unreadable": str(error), "reusable": True})
+        except DecordFailure as error:
+            _send(answers, {"unreadable": str(error), "reusable": False})
+        except OSError as error:
+            _send(answers, {"broken": f"{type(error).__name__}: {error}. Make it readable, then run again."})
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _serve(path: Path, wanted: Sequence[int], answers: BinaryIO) -> None:
-    witness = examine(path, wanted[-1] if wanted else -1)
-    _send(answers, {"count": witness.count, "height": witness.height, "width": witness.width})
-    if wanted and wanted[-1] < witness.count:
-        for index, frame in _frames(path, wanted, witness):
-            _send(answers, {"frame": index})
-            answers.write(memoryview(frame).cast("B"))
-    _send(answers, {"done": True})
+def _serve(path: Path, wanted: Sequence[int], by_witness: bool, answers: int) -> None:
+    from extractors import containers, witness
 
-
-def examine(path: Path, last: int) -> Witness:
-    """What PyAV says of a file of which frames up to index `last` are wanted. Raises DamagedVideo.
-
-    decord alone does not tell: it repeats frames where a file holds fewer than its packets announce. The declared count
-    is no measure either: the AVI files of J-HMDB declare 48 frames and hold 40."""
-    witness = _witness(path)
-    missing = missing_bytes(path)
-    declared = f" of {witness.declared} declared" if witness.declared else ""
-    counted = f"{witness.count}{declared} frames decode"
-    if missing:
-        raise DamagedVideo(f"{counted}, and {missing} bytes are missing at its end")
-    if witness.stopped:
-        raise DamagedVideo(f"{counted}, then: {witness.stopped}")
-    if not witness.count:
-        raise DamagedVideo("no frame decodes")
-    if witness.damaged is not None and witness.damaged <= last:
-        raise DamagedVideo(f"{counted}, but frame {witness.damaged + 1} is damaged")
-    return witness
-
-
-def missing_bytes(path: Path) -> int:
-    """By how much an AVI or MP4 file is shorter than its outermost chunks say; 0 for other files."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[:4] == b"RIFF" and head[8:] == b"AVI ":
-            missing = _riff_end(file) - size
-            return missing if missing > _SLACK_BYTES else 0
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return max(0, _boxes_end(file, size) - size)
-    return 0
-
-
-def _riff_end(file: BinaryIO) -> int:
-    end = 0
-    while True:  # files above 1 GiB are several RIFF chunks
-        file.seek(end)
-        head = file.read(8)
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):
-            return end
-        end += 8 + length + length % 2
-
-
-def _boxes_end(file: BinaryIO, size: int) -> int:
-    end = 0
-    while end < size:
-        file.seek(end)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length < 8:  # 0: up to the end of the file; other values are no box
-            return size
-        end += length
-    return end
-
-
-def _witness(path: Path) -> Witness:
-    import av
-
-    count, declared, height, width, damaged, stopped = 0, 0, 0, 0, None, ""
+    if path.is_dir():
+        count = sum(1 for _ in path.glob("*.png"))
+        for index in (index for index in wanted if index < count):
+            _frame(answers, index == wanted[0], witness.image(path / f"{index + 1:05d}.png"))
+        _last(answers, wanted, witness.Summary(count, (None,) * count), differs=False)
+        return
+    _read_through(path)
+    damage = containers.damage(path)
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or stream.codec_context is None:
-                raise DamagedVideo("it has no video stream of a known codec")
-            declared = stream.frames
-            stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                if damaged is None and frame.is_corrupt:
-                    damaged = count
-                if not count:
-                    height, width = frame.height, frame.width
-                count += 1
-    except av.FFmpegError as error:
-        stopped = f"{type(error).__name__}: {error.strerror}"
-    return Witness(count, declared, height, width, damaged, stopped)
+        with closing(witness.Witness(path, damage)) as opened:
+            if not by_witness and not damage and wanted:
+                _decode(path, wanted, *opened.glance(), answers)
+            else:
+                _testify(opened, wanted, by_witness and not damage, answers)
+    except DecordFailure as failure:
+        try:
+            with closing(witness.Witness(path, damage)) as opened:
+                list(opened.frames(()))
+                count = opened.verdict(wanted[-1]).count
+        except witness.DamagedVideo as reason:  # what the witness says comes first
+            raise DecordFailure(str(reason)) from None
+        raise DecordFailure(f"{failure}; PyAV reads {count} frames") from None
 
 
-def _frames(path: Path, wanted: Sequence[int], witness: Witness) -> Iterator[tuple[int, Any]]:
-    # From the start and one by one: decord returns wrong frames after a seek in MPEG-4 with B frames.
+def _testify(opened: "Witness", wanted: Sequence[int], shown: bool, answers: int) -> None:
+    """The witness's pass over the whole file, with frames or without."""
+    for index, pixels in opened.frames(wanted if shown else ()):
+        _frame(answers, index == wanted[0], pixels)
+    summary = opened.verdict(wanted[-1] if wanted else -1)
+    if not wanted:
+        _send(answers, {"height": opened.size[0], "width": opened.size[1]})
+    _last(answers, wanted, summary, differs=False)
+
+
+def _read_through(path: Path) -> None:
+    """Raises OSError where the disk fails, which a decoder would take for damage in the file."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def _decode(path: Path, wanted: Sequence[int], first: "Frame", summary: "Summary", answers: int) -> None:
+    # Every frame that is announced must come, without one repeated, and the first must be PyAV's: then no index is off.
+    differs = False
+    with _failures():
+        reader = _opened(path)
+        if len(reader) != summary.count:
+            raise DecordFailure(f"decord announces {len(reader)} frames of {summary.count} packets")
+        following = iter((*wanted, -1))
+        awaited = next(following)
+        for index in range(summary.count):
+            frame = reader.next()
+            if index not in (0, awaited):
+                continue
+            pixels = _without_padding(frame.asnumpy())
+            if pixels.shape != first.shape:
+                raise DecordFailure(f"decord's frame {index + 1} is of shape {pixels.shape}")
+            if not index:
+                differs = bool((pixels != first).any())
+            if index == awaited:
+                awaited = next(following)
+                _frame(answers, index == wanted[0], pixels)
+    _last(answers, wanted, summary, differs)
+
+
+def _opened(path: Path) -> Any:
     import decord
 
-    remaining = iter(wanted)
-    following = next(remaining)
+    return decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=_NO_REPEATS)
+
+
+def _without_padding(pixels: Any) -> Any:
+    # decord takes the padding of rows for a channel where frames are narrow: 48 x 3 bytes lie in rows of 192, 48 x 4.
+    height, width, channels = pixels.shape
+    if channels == 3:
+        return pixels
+    return pixels.reshape(height, channels * width)[:, : 3 * width].copy().reshape(height, width, 3)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    import decord
+
     try:
-        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        if len(reader) != witness.count:
-            raise DecordFailure(f"{witness.count} frames decode, but it announces {len(reader)}")
-        for index in range(wanted[-1] + 1):
-            frame = reader.next()
-            if index == following:
-                pixels = frame.asnumpy()
-                if pixels.shape != (witness.height, witness.width, 3):
-                    raise DecordFailure(
-                        f"frame {index + 1} is of shape {pixels.shape}, not {witness.height} x {witness.width}"
-                    )
-                yield index, pixels
-                following = next(remaining, -1)
-    except (decord.DECORDError, RuntimeError, StopIteration) as error:
-        raise DecordFailure(f"decord fails where PyAV reads {witness.count} frames: {str(error)[:200]}") from None
+        yield
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration, AssertionError) as error:
+        lines = _LOG_PREFIX.sub("", str(error)).strip().splitlines() or [type(error).__name__]  # a stack trace follows
+        raise DecordFailure(f"decord fails: {lines[0][:200]}") from None
 
 
-def _send(answers: BinaryIO, message: Mapping[str, Any]) -> None:
+def _frame(answers: int, first: bool, pixels: Any) -> None:
+    if first:
+        _send(answers, {"height": pixels.shape[0], "width": pixels.shape[1]})
+    _write(answers, bytes(HEADER_BYTES), memoryview(pixels).cast("B"))
+
+
+def _last(answers: int, wanted: Sequence[int], summary: "Summary", differs: bool) -> None:
+    seconds = [summary.seconds[index] for index in wanted if index < summary.count]
+    _send(answers, {"count": summary.count, "seconds": seconds, "differs": differs})
+
+
+def _send(answers: int, message: Mapping[str, Any]) -> None:
     encoded = json.dumps(message).encode()
-    answers.write(len(encoded).to_bytes(HEADER_BYTES, "big") + encoded)
-    if "frame" not in message:
-        answers.flush()
+    _write(answers, len(encoded).to_bytes(HEADER_BYTES, "big"), memoryview(encoded))
 
 
-class DamagedVideo(ValueError):
-    """A file that cannot be decoded as what it claims to be."""
+def _write(answers: int, header: bytes, content: memoryview) -> None:
+    sent = os.writev(answers, [header, content]) - len(header)
+    while sent < len(content):
+        sent += os.write(answers, content[sent:])
 
 
-class DecordFailure(DamagedVideo):
+class DecordFailure(Exception):
     """A file on which decord failed, after which nothing that it keeps can be relied on."""
 
 

@@ -1,40 +1,47 @@
 """Frames of videos: decoded from the start in a child process that can be killed, or read from PNG files."""
 
-import json
-import logging
-import os
-import re
-import selectors
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
-from extractors import decoding
+from extractors import images, verification
+from extractors.child import REMEDY, Answer, Child, Crash
+from extractors.failures import (
+    DecoderDied,
+    DecodersDisagree,
+    DecodingTimedOut,
+    FrameOutOfRange,
+    MissingVideo,
+    UnreadableVideo,
+)
+from extractors.ledger import pixel_hash
 
-_START_SECONDS = 120.0  # to load decord; a second where the disk is warm
-_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-_PNG = re.compile(r"([0-9]{5})\.png")
-
-_log = logging.getLogger(__name__)
+__all__ = [
+    "Decoded",
+    "Decoder",
+    "DecoderDied",
+    "DecodersDisagree",
+    "DecodingTimedOut",
+    "FrameOutOfRange",
+    "MissingVideo",
+    "UnreadableVideo",
+    "clip_indices",
+]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """RGB frames in the order they were asked for, and the number of frames that the whole video has."""
+    """RGB frames in the order they were asked for, the number of frames that the whole video has, and for each frame
+    its presentation time (NaN where the container has none, as for PNG files) and `extractors.ledger.pixel_hash`."""
 
     frames: UInt8[np.ndarray, "n h w 3"]
     count: int
+    seconds: Float64[np.ndarray, " n"]
+    pixels: tuple[str, ...]
 
 
 def clip_indices(labelled_index: int, length: int, count: int) -> tuple[int, ...]:
@@ -52,10 +59,10 @@ class Decoder:
     """A context that decodes videos, one after the other, in a child process of its own session.
 
     The child is started at the first need, killed when it exceeds its time limit, and then started anew. It takes about
-    400 MB and a second to start, most of it decord's: keep one for many videos."""
+    150 MB and half a second to start: keep one for many videos."""
 
     def __init__(self) -> None:
-        self._child: _Child | None = None
+        self._child: Child | None = None
 
     def __enter__(self) -> "Decoder":
         return self
@@ -68,21 +75,34 @@ class Decoder:
     def clips(self, path: Path, wanted: Sequence[int], limit_seconds: float) -> Decoded:
         """The frames at those indices, from 0, in any order, also repeated, of a video file or a folder of PNG files.
 
-        The whole video is decoded to count its frames; memory grows with the wanted frames alone. Raises MissingVideo,
-        UnreadableVideo, FrameOutOfRange, DecodingTimedOut (`limit_seconds` for the whole call), DecoderDied."""
-        if wanted and min(wanted) < 0:
-            raise FrameOutOfRange(f"{path}: frame index {min(wanted)}; indices count from 0")
+        decord decodes all frames, from the start. There must be as many as PyAV sees packets, none repeated, and the
+        first must be the same by both; without wanted frames, PyAV decodes and counts. Memory grows with the wanted
+        frames alone. Raises MissingVideo, UnreadableVideo, FrameOutOfRange, DecodersDisagree, DecoderDied and
+        DecodingTimedOut; `limit_seconds` is for reading the video once, twice only where something is wrong."""
+        _check(path, wanted)
         if path.is_dir():
-            return _images(path, wanted)
-        if not path.is_file():
-            raise MissingVideo(f"no video {path}. Fetch it, or list it in [dataset].exclude with a reason.")
-        try:
-            return self._started().decode(path, wanted, limit_seconds)
-        except (UnreadableVideo, FrameOutOfRange):  # answers, or the child is dead
-            raise
-        except BaseException:
-            self.close()
-            raise
+            frames, count = images.read(path, wanted)
+            return Decoded(frames, count, np.full(len(wanted), np.nan), tuple(pixel_hash(frame) for frame in frames))
+        answer = self._decode(path, wanted, limit_seconds, False)
+        if answer.differs:
+            self.verify(path, wanted, answer.frames, limit_seconds)
+            raise DecodersDisagree(f"{path}: decord's frame 1 is not PyAV's. {REMEDY}", None)
+        return Decoded(answer.frames, answer.count, np.array(answer.seconds, np.float64), answer.pixels)
+
+    def verify(
+        self, path: Path, wanted: Sequence[int], frames: UInt8[np.ndarray, "n h w 3"], limit_seconds: float
+    ) -> None:
+        """Decodes again by PyAV, also PNG files, and compares all frames, pixel for pixel.
+
+        Raises DecodersDisagree, which names the offset that explains the difference, and what `clips` raises."""
+        _check(path, wanted)
+        given = dict(zip(wanted, frames, strict=True))
+        indices = sorted(given)
+        again = self._decode(path, indices, limit_seconds, True)
+        if not all(map(verification.equal, (given[index] for index in indices), again.frames)):
+            near = verification.neighbours(indices, again.count)
+            witness = self._decode(path, near, limit_seconds, True).frames
+            raise verification.disagreement(path, given, dict(zip(near, witness, strict=True)))
 
     def close(self) -> None:
         """Ends the child process, if there is one."""
@@ -95,176 +115,30 @@ class Decoder:
         """The process id of the child, None where none runs."""
         return None if self._child is None else self._child.process.pid
 
-    def _started(self) -> "_Child":
+    def _decode(self, path: Path, wanted: Sequence[int], limit_seconds: float, by_witness: bool) -> Answer:
+        for _ in range(2):  # a crash may be chance
+            try:
+                return self._started().decode(path, wanted, limit_seconds, by_witness)
+            except (UnreadableVideo, FrameOutOfRange):  # answers, or the child is dead
+                raise
+            except Crash as error:
+                self.close()
+                crash = error
+            except BaseException:
+                self.close()
+                raise
+        raise UnreadableVideo(f"{path}: the decoder crashed on it twice ({crash}). {REMEDY}")
+
+    def _started(self) -> Child:
         if self._child is None or self._child.process.poll() is not None:
             self.close()
-            self._child = _Child()
+            self._child = Child()
             self._child.wait_until_ready()
         return self._child
 
 
-class _Child:
-    def __init__(self) -> None:
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in kill()
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", decoding.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,
-            bufsize=0,
-        )
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._answers, selectors.EVENT_READ)
-
-    def wait_until_ready(self) -> None:
-        self._message("the decoder's start", time.monotonic() + _START_SECONDS, _START_SECONDS)
-
-    def decode(self, path: Path, wanted: Sequence[int], limit_seconds: float) -> Decoded:
-        deadline, places = time.monotonic() + limit_seconds, _places(wanted)
-        request = {"path": str(path.absolute()), "wanted": sorted(places), "limit_seconds": limit_seconds}
-        self._request(str(path), request)
-        found = self._message(str(path), deadline, limit_seconds)
-        if wanted and max(wanted) >= found["count"]:
-            self._message(str(path), deadline, limit_seconds)  # "done"
-            raise _out_of_range(path, wanted, found["count"])
-        frames = np.empty((len(wanted), found["height"], found["width"], 3), np.uint8)
-        while "frame" in (message := self._message(str(path), deadline, limit_seconds)):
-            first, *others = places.pop(message["frame"])
-            self._read(str(path), memoryview(frames[first]).cast("B"), deadline, limit_seconds)
-            frames[others] = frames[first]
-        if places:
-            raise UnreadableVideo(f"{path}: the decoder left out frame {min(places) + 1}. Report this.")
-        return Decoded(frames, found["count"])
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._selector.close()
-        for pipe in (self.process.stdin, self.process.stdout, self._errors):
-            if pipe is not None:
-                pipe.close()
-
-    @property
-    def _answers(self) -> IO[bytes]:
-        if self.process.stdout is None:
-            raise DecoderDied("the decoder has no standard output. Report this.")
-        return self.process.stdout
-
-    def _request(self, name: str, request: dict[str, Any]) -> None:
-        if self.process.stdin is None:
-            raise DecoderDied("the decoder has no standard input. Report this.")
-        try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        except BrokenPipeError:
-            raise self._death(name) from None
-
-    def _message(self, name: str, deadline: float, limit_seconds: float) -> dict[str, Any]:
-        length = bytearray(decoding.HEADER_BYTES)
-        self._read(name, memoryview(length), deadline, limit_seconds)
-        encoded = bytearray(int.from_bytes(length, "big"))
-        self._read(name, memoryview(encoded), deadline, limit_seconds)
-        message: dict[str, Any] = json.loads(encoded)
-        if "unreadable" in message:
-            if not message["reusable"]:
-                self.kill()
-            raise UnreadableVideo(
-                f"{name}: {message['unreadable']}. Fetch it again or list it in [dataset].exclude with a reason."
-            )
-        if "broken" in message:
-            raise DecoderDied(f"the decoder does not start ({message['broken']}). Install decord2 and av.")
-        return message
-
-    def _read(self, name: str, view: memoryview, deadline: float, limit_seconds: float) -> None:
-        while view:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                _log.warning("killing the decoder (process %d) over %s", self.process.pid, name)
-                raise _timed_out(name, limit_seconds)
-            received = os.readv(self._answers.fileno(), [view])
-            if not received:
-                raise self._death(name, limit_seconds)
-            view = view[received:]
-
-    def _death(self, name: str, limit_seconds: float = 0.0) -> Exception:
-        code = self.process.wait()
-        if -code == signal.SIGALRM:
-            return _timed_out(name, limit_seconds)
-        if -code in _CRASHES:
-            return UnreadableVideo(
-                f"{name}: the decoder crashed on it ({signal.Signals(-code).name}). "
-                "Fetch it again or list it in [dataset].exclude with a reason."
-            )
-        self._errors.seek(0)
-        said = self._errors.read()[-500:].decode(errors="replace").strip()
-        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return DecoderDied(
-            f"{name}: the decoder ended by {cause}. {said or 'Look for lack of memory, then run again.'}"
-        )
-
-
-def _timed_out(name: str, limit_seconds: float) -> "DecodingTimedOut":
-    return DecodingTimedOut(
-        f"{name}: not decoded within {limit_seconds:g} s. Raise frames.limit_seconds, or, where the file is damaged, "
-        "fetch it again or list it in [dataset].exclude with a reason."
-    )
-
-
-def _places(wanted: Sequence[int]) -> dict[int, list[int]]:
-    places: dict[int, list[int]] = {}
-    for place, index in enumerate(wanted):
-        places.setdefault(index, []).append(place)
-    return places
-
-
-def _out_of_range(path: Path, wanted: Sequence[int], count: int) -> "FrameOutOfRange":
-    return FrameOutOfRange(
-        f"{path}: frame {max(wanted) + 1} is wanted, but the video has {count} frames. "
-        "Fetch it again or list it in [dataset].exclude with a reason."
-    )
-
-
-def _images(folder: Path, wanted: Sequence[int]) -> Decoded:
-    numbers = sorted(int(match[1]) for entry in folder.iterdir() if (match := _PNG.fullmatch(entry.name)))
-    if not numbers or numbers != list(range(1, len(numbers) + 1)):
-        missing = min(set(range(1, len(numbers) + 2)) - set(numbers))
-        raise UnreadableVideo(f"{folder}: {len(numbers)} images, but no {missing:05d}.png. Unpack the folder again.")
-    if wanted and max(wanted) >= len(numbers):
-        raise _out_of_range(folder, wanted, len(numbers))
-    places = _places(wanted)
-    first = _image(folder / "00001.png")
-    frames = np.empty((len(wanted), *first.shape), np.uint8)
-    for index, (place, *others) in sorted(places.items()):
-        path = folder / f"{index + 1:05d}.png"
-        image = _image(path)
-        if image.shape != first.shape:
-            raise UnreadableVideo(f"{path}: shape {image.shape}, but 00001.png has {first.shape}. Unpack it again.")
-        frames[[place, *others]] = image
-    return Decoded(frames, len(numbers))
-
-
-def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    image = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UnreadableVideo(f"{path}: not a whole PNG image. Unpack it again.")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-
-
-class MissingVideo(FileNotFoundError):
-    """Neither a file nor a folder."""
-
-
-class UnreadableVideo(RuntimeError):
-    """A video that does not decode as what it claims to be."""
-
-
-class FrameOutOfRange(ValueError):
-    """A frame before the first or after the last."""
-
-
-class DecodingTimedOut(RuntimeError):
-    """A video that was not decoded within its time limit."""
-
-
-class DecoderDied(RuntimeError):
-    """The decoding process ended for a reason that does not lie in the video."""
+def _check(path: Path, wanted: Sequence[int]) -> None:
+    if wanted and min(wanted) < 0:
+        raise FrameOutOfRange(f"{path}: frame index {min(wanted)}; indices count from 0")
+    if not path.is_dir() and not path.is_file():
+        raise MissingVideo(f"no video {path}. Fetch it, or list it in [dataset].exclude with a reason.")

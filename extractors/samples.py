@@ -67,11 +67,14 @@ class StoredSamples:
         )
 
     def _targets(self, resolution: str, wanted: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-        masks = [
-            self._masks[sample["shard"]].read(resolution, self._instances[sample["shard"]][sample["mask"]])
-            for sample in wanted
-        ]
-        return torch.from_numpy(np.stack(masks))
+        return torch.from_numpy(np.stack([self._target(resolution, sample) for sample in wanted]))
+
+    def _target(self, resolution: str, sample: Mapping[str, Any]) -> np.ndarray:
+        """The mask of a sample; an empty one where the labelled frame does not show the instance."""
+        masks = self._masks[sample["shard"]]
+        if not sample["shown"]:
+            return np.zeros(masks.shape(resolution), np.uint8)
+        return masks.read(resolution, self._instances[sample["shard"]][sample["mask"]])
 
 
 def _rows(reader: ShardReader) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 /<name>       (rows, *shape)   one chunk a row, Zstandard; arrays of less than 1 KiB a row lie plain and unchunked
 /ids          (rows,)          UTF-8
-/valid        (rows,) uint8    1 where the row was written: HDF5 reads unwritten rows as zeros
+/valid        (rows,) uint8    1 where the row was written, and itself written last: HDF5 reads unwritten rows as zeros
 /digests      (rows, 32) uint8 SHA-256 of the row's id and arrays
 attributes    the caller's, and `shard_format`
 """
@@ -51,14 +51,12 @@ class ShardWriter:
         self._attributes = {**attributes, _FORMAT_ATTRIBUTE: FORMAT}
         self._ids: list[str] = [""] * rows
         self._written = [False] * rows
+        self._digests = np.zeros((rows, 32), np.uint8)
 
     def __enter__(self) -> "ShardWriter":
         self._file = h5py.File(self._part, "w", libver="earliest", track_order=False)
         for name, (shape, dtype) in self._arrays.items():
             self._create(name, shape, dtype)
-        rows = len(self._ids)
-        self._file.create_dataset("valid", data=np.zeros(rows, np.uint8), track_times=False)
-        self._file.create_dataset("digests", data=np.zeros((rows, 32), np.uint8), track_times=False)
         for name, value in sorted(self._attributes.items()):
             self._file.attrs[name] = value
         return self
@@ -76,9 +74,22 @@ class ShardWriter:
                 raise WrongRow(f"{where}: {name} is {found}; declared is {dtype} {shape}.")
         for name in self._arrays:
             self._file[name][row] = arrays[name]
-        self._file["digests"][row] = np.frombuffer(_row_digest(id, arrays), np.uint8)
-        self._file["valid"][row] = 1
+        self._digests[row] = np.frombuffer(_row_digest(id, arrays), np.uint8)
         self._ids[row], self._written[row] = id, True
+
+    def shorten(self, rows: int) -> None:
+        """Declares that only the first `rows` rows are to be written. Raises WrongRow where that cannot be."""
+        if rows == len(self._ids):
+            return
+        fixed = [name for name in self._arrays if self._file[name].chunks is None]
+        if not 0 <= rows < len(self._ids) or any(self._written[rows:]) or fixed:
+            raise WrongRow(
+                f"shard {self._path}: cannot be cut from {len(self._ids)} to {rows} rows; later ones are written, or"
+                f" arrays are unchunked ({', '.join(fixed) or 'none'})."
+            )
+        for name, (shape, _) in self._arrays.items():
+            self._file[name].resize((rows, *shape))
+        self._ids, self._written, self._digests = self._ids[:rows], self._written[:rows], self._digests[:rows]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -95,8 +106,8 @@ class ShardWriter:
         if int(np.prod(shape)) * dtype.itemsize < _PLAIN_BELOW_BYTES or 0 in whole:
             self._file.create_dataset(name, whole, dtype, track_times=False)
             return
-        compression = hdf5plugin.Zstd(clevel=_LEVEL)
-        self._file.create_dataset(name, whole, dtype, chunks=(1, *shape), track_times=False, **compression)
+        layout = {"chunks": (1, *shape), "maxshape": whole, **hdf5plugin.Zstd(clevel=_LEVEL)}
+        self._file.create_dataset(name, whole, dtype, track_times=False, **layout)
 
     def _finish(self) -> None:
         missing = [row for row, written in enumerate(self._written) if not written]
@@ -107,6 +118,8 @@ class ShardWriter:
         encoded = [id.encode() for id in self._ids]
         text = h5py.string_dtype("utf-8", max((len(id) for id in encoded), default=1) or 1)
         self._file.create_dataset("ids", data=np.array(encoded, dtype=text), track_times=False)
+        self._file.create_dataset("valid", data=np.array(self._written, np.uint8), track_times=False)
+        self._file.create_dataset("digests", data=self._digests, track_times=False)
         self._file.close()
         _flush(self._part)
         ShardReader(self._part).verify()
@@ -123,6 +136,7 @@ class ShardReader:
         self.path = path
         self._opened: tuple[int, h5py.File] | None = None
         self._ids: tuple[str, ...] | None = None
+        self._datasets: dict[str, h5py.Dataset] = {}  # of the file that is open
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -183,6 +197,7 @@ class ShardReader:
         if self._opened is not None and self._opened[0] == os.getpid():
             self._opened[1].close()
         self._opened = None
+        self._datasets = {}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -194,9 +209,12 @@ class ShardReader:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        if name not in self._file():
-            raise CorruptShard(f"shard {self.path}: no array {name}; it has {', '.join(self.names)}.")
-        return self._file()[name]
+        file = self._file()
+        if name not in self._datasets:  # looking one up costs as much as reading a small row
+            if name not in file:
+                raise CorruptShard(f"shard {self.path}: no array {name}; it has {', '.join(self.names)}.")
+            self._datasets[name] = file[name]
+        return self._datasets[name]
 
     def _file(self) -> h5py.File:
         if self._opened is None or self._opened[0] != os.getpid():
@@ -209,7 +227,7 @@ class ShardReader:
             if file.attrs.get(_FORMAT_ATTRIBUTE) != FORMAT:
                 file.close()
                 raise CorruptShard(f"shard {self.path}: no shard of format {FORMAT}. Build it again.")
-            self._opened = (os.getpid(), file)
+            self._opened, self._datasets = (os.getpid(), file), {}
         return self._opened[1]
 
 

@@ -152,7 +152,7 @@ class Classifier(nn.Module):
 class ZeroPaddedMaxPool(nn.Module):
     """A max pool padded with zeros by the SAME rule; windows that stick out at the high end count (`ceil_mode`).
 
-    Pooled over time first, then as pictures: the same values as a pool in three dimensions, twice as fast on CPUs.
+    Where no gradient is wanted it pools over time first and then pictures: the same values, twice as fast on CPUs.
     """
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
@@ -163,6 +163,8 @@ class ZeroPaddedMaxPool(nn.Module):
 
     def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
         """Return the largest value of each window."""
+        if torch.is_grad_enabled() and maps.requires_grad:
+            return functional.max_pool3d(functional.pad(maps, self.padding), self.kernel, self.stride, ceil_mode=True)
         frames = rearrange(maps, "b c t h w -> b t h w c")
         frames = pooled_over_time(frames, self.kernel[0], self.stride[0], self.padding[4:])
         pictures = functional.pad(rearrange(frames, "b t h w c -> (b t) c h w"), self.padding[:4])

@@ -140,6 +140,13 @@ def average_precision(
 
     Equal confidences rank in the order given.
     """
+    return ranked_precision([[ranked] for ranked in zip(predictions, confidences, strict=True)], truths)
+
+
+def ranked_precision(predictions: Sequence[Sequence[tuple[RunLengths, float]]], truths: Sequence[RunLengths]) -> float:
+    """Return COCO's average precision of masks with confidences, any number of them a sample, one truth a sample."""
+    if not any(predictions):
+        return 0.0
     numbers = range(1, len(truths) + 1)  # pycocotools takes 0 for "no match"
     truth = COCO()
     truth.dataset = {
@@ -155,7 +162,8 @@ def average_precision(
     }
     ranked = [
         {"image_id": number, "category_id": 1, "segmentation": mask, "score": confidence}
-        for number, mask, confidence in zip(numbers, predictions, confidences, strict=True)
+        for number, candidates in zip(numbers, predictions, strict=True)
+        for mask, confidence in candidates
     ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
         truth.createIndex()

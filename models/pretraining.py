@@ -102,7 +102,7 @@ def pretrain(
     classifier.to(device)
     network = [parameter for name, parameter in i3d.named_parameters() if trained(name)]
     parameters = network + list(classifier.parameters())
-    optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     steps = math.ceil(len(source) / settings.batch)
     losses = []
     for epoch in range(settings.epochs):

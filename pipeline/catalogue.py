@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,24 +38,26 @@ def build(config: Config, store: Path, roots: dict[str, Path], progress: Callabl
     hashes = Hashes.load(store / "catalogue" / "hashes.json")
     files = {key: _named_file(key, Path(path), hashes) for key, path in config.files.items()}
     listings = {
-        role: _listing(config.datasets[section.dataset], roots[section.dataset], section.split)
+        role: listing(config.datasets[section.dataset], roots[section.dataset], section.split)
         for role, section in config.sets.items()
     }
-    total = sum(len(listing.videos) for listing in listings.values())
+    total = sum(len(listed.videos) for listed in listings.values())
     done, sets = 0, {}
-    for role, listing in listings.items():
+    for role, listed in listings.items():
         section = config.datasets[config.sets[role].dataset]
         videos = []
-        for video in listing.videos:
+        for video in listed.videos:
             videos.append(_video(video, section.kind, hashes))
             done += 1
             progress(done, total)
         sets[role] = {
             "kind": section.kind,
             "shards": section.shards,
+            "absent": section.absent,
+            "max_failures": section.max_failures,
             "videos": videos,
-            "queries": _queries(listing, _groups(section, roots[config.sets[role].dataset])),
-            "rules": {rule: list(records) for rule, records in sorted(listing.hits.items())},
+            "queries": _queries(listed, _groups(section, roots[config.sets[role].dataset])),
+            "rules": {rule: list(records) for rule, records in sorted(listed.hits.items())},
         }
     document = {"sets": sets, "files": files}
     name = digest(document)
@@ -67,14 +70,18 @@ def build(config: Config, store: Path, roots: dict[str, Path], progress: Callabl
 
 @cache
 def read(store: Path, name: str) -> dict[str, Any]:
-    """A catalogue by its digest; kept in memory, since it never changes."""
-    return json.loads((store / "catalogue" / f"{name}.json").read_bytes())
+    """A catalogue by its digest, the videos of each set by shard; kept in memory, since it never changes."""
+    document = json.loads((store / "catalogue" / f"{name}.json").read_bytes())
+    for entry in document["sets"].values():
+        entry["of_shard"] = {}
+        for video in entry["videos"]:
+            entry["of_shard"].setdefault(_shard(video["id"], entry["shards"]), []).append(video)
+    return document
 
 
 def shards(catalogue: dict[str, Any], role: str) -> list[int]:
     """The shards of a role that hold any video; a video goes to shard SHA-256(id) mod n."""
-    videos = catalogue["sets"][role]["videos"]
-    return sorted({_shard(video["id"], catalogue["sets"][role]["shards"]) for video in videos})
+    return sorted(catalogue["sets"][role]["of_shard"])
 
 
 def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
@@ -84,8 +91,9 @@ def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     return {
         "videos": [
             video | {"labelled": [frame["number"] for frame in video["labelled"]], "last": video["frames"] * trimmed}
-            for video in _of_shard(catalogue, role, shard)
-        ]
+            for video in catalogue["sets"][role]["of_shard"][shard]
+        ],
+        "max_failures": catalogue["sets"][role]["max_failures"],
     }
 
 
@@ -93,13 +101,14 @@ def truths(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     """What the masks of one shard depend on: its annotation files and how to read them."""
     kind = catalogue["sets"][role]["kind"]
     kept = ("id", "height", "width", "labelled")
-    videos = [{key: video[key] for key in kept} for video in _of_shard(catalogue, role, shard)]
+    videos = [{key: video[key] for key in kept} for video in catalogue["sets"][role]["of_shard"][shard]]
     return {"kind": kind, "videos": videos}
 
 
 def queries(catalogue: dict[str, Any], role: str) -> Members:
     """All sentences of a role, with what identifies their actors where that is known."""
-    return {"queries": catalogue["sets"][role]["queries"]}
+    entry = catalogue["sets"][role]
+    return {"queries": entry["queries"], "absent": entry["absent"], "quarantine": {"limit": entry["max_failures"]}}
 
 
 def sentences(catalogue: dict[str, Any], role: str) -> Members:
@@ -108,9 +117,9 @@ def sentences(catalogue: dict[str, Any], role: str) -> Members:
 
 
 def identity(members: Any) -> Any:
-    """Members as they enter a key: without paths."""
+    """Members as they enter a key: without what decides no content, the places of files and when to give up."""
     if isinstance(members, dict):
-        return {key: identity(value) for key, value in members.items() if key != "path"}
+        return {key: identity(value) for key, value in members.items() if key not in ("path", "max_failures")}
     if isinstance(members, list):
         return [identity(value) for value in members]
     return members
@@ -134,17 +143,17 @@ class Hashes:
             log.warning("%s is damaged; hashing all raw files again", path)
             return cls(path, {})
 
-    def of(self, path: Path) -> str:
-        """SHA-256 of a file, or of the names and contents of a folder's files."""
-        if path.is_dir():
-            return digest({child.name: self.of(child) for child in sorted(path.iterdir()) if child.is_file()})
-        status = path.stat()
+    def of(self, name: str) -> str:
+        """SHA-256 of a file, or of the names and contents of a folder's files, by its absolute path."""
+        status = os.stat(name)  # noqa: PTH116 - tens of thousands of files: a Path for each costs more than the question
+        if stat.S_ISDIR(status.st_mode):
+            children = sorted(child for child in Path(name).iterdir() if child.is_file())
+            return digest({child.name: self.of(str(child)) for child in children})
         mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        name = os.path.abspath(path)  # noqa: PTH100 - resolve() would ask the file system again for every part
         entry = self.known.get(name)
         if entry is not None and entry[:4] == mark:
             return str(entry[4])
-        with path.open("rb") as file:
+        with Path(name).open("rb") as file:
             value = hashlib.file_digest(file, "sha256").hexdigest()
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 2_000_000_000:
             self.known[name] = [*mark, value]
@@ -156,27 +165,40 @@ class Hashes:
             _write(self.path, json.dumps(self.known).encode())
 
 
-def _listing(section: DatasetSection, root: Path, split: str) -> Listing:
+def listing(section: DatasetSection, root: Path, split: str) -> Listing:
+    """What a data set offers for a split. Raises `ConfigError` where its folder is missing, and the readers' errors."""
     if not root.is_dir():
         raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give that of the {section.kind} files")
-    return datasets.read(section.kind, root, split, section.exclude)
+    return datasets.read(section.kind, root, split, section.exclude, _labelled(section))
+
+
+def _labelled(section: DatasetSection) -> str | Path:
+    """ "even", or the file that lists the labelled frames."""
+    if section.labelled == "even":
+        return section.labelled
+    path = Path(section.labelled)
+    if not path.is_file():
+        raise ConfigError(f"dataset.labelled = {section.labelled!r}: no such file; give 'even' or a JSON list")
+    return path
 
 
 def _named_file(key: str, path: Path, hashes: Hashes) -> dict[str, str]:
     if not path.is_file():
         raise ConfigError(f"{key} = {str(path)!r}: no such file; give the path of one")
-    return {"path": str(path.resolve()), "sha256": hashes.of(path)}
+    return {"path": str(path.resolve()), "sha256": hashes.of(str(path.resolve()))}
 
 
 def _video(video: Video, kind: str, hashes: Hashes) -> dict[str, Any]:
-    labelled = [
-        {"number": frame.number, "path": os.path.abspath(frame.path), "sha256": hashes.of(Path(frame.path))}  # noqa: PTH100
-        for frame in video.labelled
-    ]
+    # abspath, not resolve(), which would ask the file system for every part of every path
+    path = os.path.abspath(video.path)  # noqa: PTH100
+    labelled = []
+    for frame in video.labelled:
+        of_frame = os.path.abspath(frame.path)  # noqa: PTH100
+        labelled.append({"number": frame.number, "path": of_frame, "sha256": hashes.of(of_frame)})
     return {
         "id": video.id,
-        "path": os.path.abspath(video.path),  # noqa: PTH100
-        "sha256": hashes.of(Path(video.path)),
+        "path": path,
+        "sha256": hashes.of(path),
         "height": video.height,
         "width": video.width,
         "frames": video.frames,
@@ -211,12 +233,6 @@ def _groups(section: DatasetSection, root: Path) -> dict[tuple[str, str], str]:
     return {(video, instance): group for video, instance, group in rows}
 
 
-def _of_shard(catalogue: dict[str, Any], role: str, shard: int) -> list[dict[str, Any]]:
-    count = catalogue["sets"][role]["shards"]
-    return [video for video in catalogue["sets"][role]["videos"] if _shard(video["id"], count) == shard]
-
-
-@cache
 def _shard(video: str, count: int) -> int:
     return int(hashlib.sha256(video.encode()).hexdigest(), 16) % count
 

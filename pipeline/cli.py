@@ -10,11 +10,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import config, miniature, plan, run
+from data.defects import RULES
+from pipeline import catalogue, check, config, miniature, plan, run
 from pipeline.artifact import StoreError
 from pipeline.graph import STAGES
 from pipeline.stage import Stage, speak
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted; run the same command to go on", 130)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("data", "pipeline"):
+        if type(error).__module__.partition(".")[0] not in ("data", "extractors", "pipeline"):
             raise
         return _refuse(error, USAGE)
 
@@ -62,15 +63,19 @@ def _run(options: argparse.Namespace) -> int:
         done, kept = outcome.executed.get(stage.__name__, 0), outcome.reused.get(stage.__name__, 0)
         if done or kept:
             print(f"{stage.__name__:15}  {done:4} executed  {kept:4} reused")
-    for protocol, scores in document["metrics"].items():
-        print(
-            f"{protocol:15}  mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
-            f"   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}   ({scores['samples']} samples)"
-        )
+    _print_scores(document["metrics"])
     print(f"{outcome.seconds:.1f} s, at most {outcome.peak_memory_mib} MiB")
     if document["report"]:
         print(f"report: {document['report']}")
     return DONE
+
+
+def _print_scores(protocols: Mapping[str, Any]) -> None:
+    for protocol, scores in protocols.items():
+        print(
+            f"{protocol:15}  mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
+            f"   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}   ({scores['samples']} samples)"
+        )
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -97,6 +102,64 @@ def _status(options: argparse.Namespace) -> int:
         for name, entry in done.items():
             print(f"{name:15}  {entry['done']:4} done  {entry['missing']:4} missing")
     return DONE if complete else NO
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, options.set)
+    if bool(options.sheet) != bool(options.video):
+        raise config.ConfigError("--sheet OUT.png and --video ID go together; give both or none")
+    roots = run.folders(settings, options.store)
+    if options.sheet:
+        return _sheet(options, settings, roots)
+    found = check.check(settings, roots, options.fast, options.workers)
+    document = {
+        "ok": not found.errors,
+        "videos": found.videos,
+        "samples": found.samples,
+        "errors": list(found.errors),
+        "rules": found.rules,
+    }
+    if options.json:
+        print(json.dumps(document))
+        return NO if found.errors else DONE
+    print(f"{found.videos} videos, {found.samples} samples" + (", videos not decoded (--fast)" if options.fast else ""))
+    for rule, hits in found.rules.items():
+        print(f"{rule:22} {hits:6}  {RULES[rule].detects}: {RULES[rule].done}")
+    for error in found.errors:
+        print(f"error: {error}")
+    print(f"{len(found.errors)} errors" if found.errors else "no errors")
+    return NO if found.errors else DONE
+
+
+def _sheet(options: argparse.Namespace, settings: config.Config, roots: dict[str, Path]) -> int:
+    from pipeline import sheet  # here, since it loads OpenCV
+
+    for name in roots:
+        section = settings.datasets[name]
+        for split in sorted({role.split for role in settings.sets.values() if role.dataset == name}):
+            for video in catalogue.listing(section, roots[name], split).videos:
+                if video.id == options.video:
+                    last = check.last_frame(section.kind, video)
+                    frames = settings.frames
+                    sheet.write(options.sheet, section.kind, video, last, frames.length, frames.limit_seconds)
+                    print(json.dumps({"sheet": str(options.sheet)}) if options.json else options.sheet)
+                    return DONE
+    raise config.ConfigError(
+        f"--video {options.video}: no such video in the sets of {options.config}; see videoset.csv"
+    )
+
+
+def _score(options: argparse.Namespace) -> int:
+    from pipeline import score  # here, since it loads torch
+
+    document = score.score(options.truth, options.predictions)
+    if options.json:
+        print(json.dumps(document))
+        return DONE
+    _print_scores(document["protocols"])
+    if document["without_prediction"]:
+        print(f"{document['without_prediction']} images have no prediction and count as predicted empty")
+    return DONE
 
 
 def _miniature(options: argparse.Namespace) -> int:
@@ -138,6 +201,20 @@ def _parser() -> argparse.ArgumentParser:
     plans = add("plan", _plan, "Say what would run, and why; run nothing.", "acga plan configs/a2d.toml")
     plans.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
     add("status", _status, "Say which stages are done; exit 1 if any is not.", "acga status configs/a2d.toml")
+    checks = add(
+        "check", _check, "Is the data set whole? Exit 1 if not.", "acga check configs/a2d.toml --sheet s.png --video ID"
+    )
+    checks.add_argument("--fast", action="store_true", help="do not decode the videos")
+    checks.add_argument("--workers", type=_positive, default=os.cpu_count(), help="videos at a time (default: cores)")
+    checks.add_argument("--sheet", type=Path, metavar="OUT.png", help="write the frames and masks of one video instead")
+    checks.add_argument("--video", metavar="ID", help="the video of --sheet")
+    text = "Score given masks in COCO's formats under both protocols."
+    example = "example: acga score --truth truth.json --predictions predictions.json"
+    scores = commands.add_parser("score", help=text, description=text, epilog=example)
+    scores.add_argument("--truth", type=Path, required=True, metavar="GT.json", help="images, and one annotation each")
+    scores.add_argument("--predictions", type=Path, required=True, metavar="PRED.json", help="a list of results")
+    scores.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    scores.set_defaults(command=_score)
     made = add("miniature", _miniature, "Write the generated data set.", "acga miniature configs/tiny.toml --to tiny")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     return parser

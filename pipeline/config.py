@@ -40,6 +40,12 @@ class DatasetSection(Section):
     shards: Positive = Field(description="files that each sharded stage is cut into, per split")
     exclude: dict[str, str] = Field(description="video id -> the reason why it is left out")
     groups: str = Field(description="CSV under root (video_id,instance_id,group) that splits the scores; '' for none")
+    labelled: str = Field(min_length=1, description="'even', or for J-HMDB a JSON list of its labelled frames")
+    absent: Literal["drop", "empty"] = Field(description="a labelled frame without the instance: no sample, or no mask")
+    expect: Literal["none", "published"] = Field(
+        description="'published': `acga check` compares counts with the papers'"
+    )
+    max_failures: Annotated[int, Field(ge=0, description="videos of a split that may be left out as unreadable")]
 
 
 class SetSection(Section):
@@ -66,6 +72,7 @@ class FramesSection(Section):
     size: Annotated[int, Field(ge=32, multiple_of=16, description="letterboxed height and width")]
     length: Annotated[int, Field(ge=4, multiple_of=4, description="frames of a clip; the labelled one is length/2")]
     limit_seconds: Annotated[float, Field(gt=0, description="a video that takes longer to decode fails its task")]
+    verify: Annotated[float, Field(ge=0, le=1, description="share of the videos that a second decoder checks")]
 
 
 class MasksSection(Section):

@@ -2,7 +2,8 @@
 
     raw videos -+- Frames --+------------------ VisualFeatures -+
                 |           +- PretrainedTrunk -^ (if asked)    |
-                +- Masks ---------------- Samples --------------+- TrainedModel - Predictions - Metrics - Report
+                |           +----------- Samples ---------------+- TrainedModel - Predictions - Metrics - Report
+                +- Masks ----------------^ ---------------------+
     sentences ---- TextFeatures --------------------------------+
 
 Classes only declare: the recipe that makes the artifact, the config sections that it reads, the raw records that it
@@ -97,13 +98,13 @@ class VisualFeatures(OfShard):
 
 
 class Samples(OfRole):
-    """The table of (clip, query, mask) references; no tensors."""
+    """The table of (clip, query, mask) references of the clips that could be decoded; no tensors."""
 
     recipe = "pipeline.recipes.samples:build"
-    consumes = (Masks,)
+    consumes = (Frames, Masks)
 
     def inputs(self) -> list[Stage]:
-        return all_shards(self, Masks, self.role)
+        return all_shards(self, Frames, self.role) + all_shards(self, Masks, self.role)
 
     def members(self) -> Any:
         return catalogue.queries(self.raw, self.role)

@@ -32,8 +32,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+@cache
 def code_digest(recipe: str) -> str:
-    """Digest of all first-party code that a recipe ("package.module:function") can reach."""
+    """Digest of all first-party code that a recipe ("package.module:function") can reach, as this process found it."""
     modules = sorted(modules_of(recipe.partition(":")[0]))
     return digest({name: _module_digest(_file(name)) for name in modules})
 

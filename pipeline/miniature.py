@@ -35,8 +35,8 @@ def ensure(config: Config, store: Path) -> Path:
 
 
 def write(section: MiniatureSection, folder: Path) -> None:
-    """Write the data set, in a process of its own: codecs stay out of this one."""
-    context = multiprocessing.get_context("forkserver")
+    """Write the data set, in a process of its own: codecs stay out of this one, and of the one that tasks come from."""
+    context = multiprocessing.get_context("spawn")
     process = context.Process(target=_write, args=(section.model_dump(), str(folder)))
     process.start()
     process.join()

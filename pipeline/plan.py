@@ -33,7 +33,7 @@ def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
 
 
 def _reason(task: Stage) -> str:
-    missing = sorted({upstream.stage for upstream in task.inputs() if not upstream.complete()})
+    missing = sorted({upstream.stage for upstream in task.upstream_tasks if not upstream.complete()})
     if missing:
         return f"runs after {', '.join(missing)}"
     artifact = task.artifact()

@@ -47,15 +47,19 @@ def prepare(config: Config, store: Path, until: str) -> list[Stage]:
     """The tasks that a config asks for: makes the miniature if it is asked for, and lists and hashes the raw files."""
     Register.clear_instance_cache()
     store.mkdir(parents=True, exist_ok=True)
-    roots = {
+    with Progress("catalogue") as progress:
+        digest = catalogue.build(config, store, folders(config, store), progress.update)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+    return graph.root(config, store, store / "journal" / name, digest, until)
+
+
+def folders(config: Config, store: Path) -> dict[str, Path]:
+    """The folder of each data set that a role uses, by its name; the miniature is made first if it is not there."""
+    return {
         name: miniature.ensure(config, store) if section.root == GENERATED else Path(section.root)
         for name, section in config.datasets.items()
         if name in {role.dataset for role in config.sets.values()}
     }
-    with Progress("catalogue") as progress:
-        digest = catalogue.build(config, store, roots, progress.update)
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
-    return graph.root(config, store, store / "journal" / name, digest, until)
 
 
 def run(config: Config, store: Path, until: str, workers: int, scheduler: str | None) -> Outcome:
@@ -93,7 +97,7 @@ def everything(roots: list[Stage]) -> list[Stage]:
     def visit(task: Stage) -> None:
         if task.task_id in ordered:
             return
-        for upstream in task.inputs():
+        for upstream in task.upstream_tasks:
             visit(upstream)
         ordered[task.task_id] = task
 
@@ -137,7 +141,9 @@ class PeakMemory:
 
 def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None) -> None:
     multiprocessing.set_start_method("forkserver", force=True)
-    multiprocessing.set_forkserver_preload(["luigi", "pydantic", "pipeline.graph"])
+    # torch is loaded once, in the process that all tasks are forked from, and never in this one.
+    computing = any(task.resources and not task.complete() for task in everything(roots))
+    multiprocessing.set_forkserver_preload(["luigi", "pydantic", "pipeline.graph", *(["torch"] if computing else [])])
     luigi.configuration.add_config_path(str(LUIGI))
     at_a_time = max(1, (os.cpu_count() or 1) // threads)
     luigi.configuration.get_config().set("resources", "torch", str(at_a_time))
@@ -151,7 +157,7 @@ def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
         return f"no task says why: a worker was killed, or other hosts still build; run again (see {journal.path})"
     first = next((event for event in failures if event["kind"] == "refused"), failures[0])
     where = f"{first['stage']} {first['task']}".strip()
-    known = "" if first["kind"] == "refused" else f" (not foreseen; the traceback is in {journal.path})"
+    known = "" if first["kind"] != "unexpected" else f" (not foreseen; the traceback is in {journal.path})"
     return f"{where}: {first['error']}{known}"
 
 

@@ -8,11 +8,13 @@ is not complete.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import json
 import logging
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -32,6 +34,8 @@ from pipeline.progress import Progress
 from pipeline.recipes.job import Job
 
 log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class CodeChanged(RuntimeError):
@@ -78,13 +82,14 @@ class Stage(luigi.Task):
         return {"torch": 1} if "compute" in self.reads else {}
 
     def requires(self) -> list[Stage]:
-        return self.inputs()
+        return self.upstream_tasks
 
     def complete(self) -> bool:
         artifact = self.artifact()
         return artifact is not None and artifact.complete()
 
     def run(self) -> None:
+        end_with_parent()
         speak()
         journal = Journal(Path(self.journal))
         for event in journal.events():
@@ -114,6 +119,15 @@ class Stage(luigi.Task):
         """All sections carried, name -> values."""
         return parse_sections(self.sections)
 
+    @cached_property
+    def upstream_tasks(self) -> list[Stage]:
+        """`inputs()`, made once."""
+        return self.inputs()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a worker: it makes the tasks upstream itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "upstream_tasks"}
+
     @property
     def raw(self) -> dict[str, Any]:
         """The catalogue."""
@@ -142,7 +156,7 @@ class Stage(luigi.Task):
     def ingredients(self) -> dict[str, Any] | None:
         """Everything that decides the content, or None while an input is not there."""
         inputs: dict[str, str] = {}
-        for number, task in enumerate(self.inputs()):
+        for number, task in enumerate(self.upstream_tasks):
             content = task.content()
             if content is None:
                 return None
@@ -196,7 +210,7 @@ class Stage(luigi.Task):
         attempt = artifact.begin()
         artifact.resume.mkdir(exist_ok=True)
         inputs: dict[str, list[Path]] = {}
-        for task in self.inputs():
+        for task in self.upstream_tasks:
             place = task.artifact()
             assert place is not None, "ingredients() has resolved every input"
             inputs.setdefault(task.stage, []).append(place.files())
@@ -231,6 +245,11 @@ def speak() -> None:
     logging.getLogger("luigi").setLevel(logging.CRITICAL + 1)
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends: a killed run leaves no task behind."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
@@ -248,13 +267,16 @@ def _describe(path: Path) -> dict[str, Any]:
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split()) or "no message"
-    return text if _kind(error) == "refused" else f"{type(error).__name__}: {text}"
+    return text if _kind(error) != "unexpected" else f"{type(error).__name__}: {text}"
 
 
 def _kind(error: Exception) -> str:
-    """ "refused" for an error class of ours, whose message is meant for users; else "unexpected"."""
+    """ "refused" for an error class of ours, whose message is meant for users, "transient" where it says that trying
+    again may help; else "unexpected"."""
     ours = type(error).__module__.partition(".")[0] in ("data", "extractors", "models", "pipeline")
-    return "refused" if ours else "unexpected"
+    if not ours:
+        return "unexpected"
+    return "transient" if getattr(error, "transient", False) else "refused"
 
 
 def _compact(values: Mapping[str, Any]) -> str:

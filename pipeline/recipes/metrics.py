@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as rle
 
 from data.letterbox import Letterbox
@@ -66,7 +67,8 @@ def several_actors(samples: Sequence[dict[str, Any]]) -> list[tuple[dict[str, An
     """
     clips: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for sample in samples:
-        clips.setdefault(sample["clip"], {}).setdefault(sample["mask"], []).append(sample)
+        if sample["shown"]:
+            clips.setdefault(sample["clip"], {}).setdefault(sample["mask"], []).append(sample)
     pairs = []
     for actors in clips.values():
         if len(actors) < 2 or len({sample["text"] for found in actors.values() for sample in found}) < 2:
@@ -91,19 +93,25 @@ class Truth:
 
     def restored(self, sample: Mapping[str, Any]) -> RunLengths:
         """Protocol acga: the letterboxed mask, mapped back to the frame."""
-        frame, shard = self._frames[sample["clip"]], sample["shard"]
-        large = self._shards[shard].read("large", self._rows[shard][sample["mask"]])
+        frame, masks = self._frames[sample["clip"]], self._shards[sample["shard"]]
+        if not sample["shown"]:
+            return _empty(frame)
+        large = masks.read("large", self._rows[sample["shard"]][sample["mask"]])
         return encode_rle(acga_truth(large, Letterbox(frame["height"], frame["width"], large.shape[0])))
 
     def original(self, sample: Mapping[str, Any]) -> RunLengths:
         """Protocol coco: the mask as it was drawn."""
-        instance = sample["mask"].rpartition("/")[2]
-        return self._frames[sample["clip"]]["instances"][instance]["mask"]
+        frame, instance = self._frames[sample["clip"]], sample["mask"].rpartition("/")[2]
+        return frame["instances"][instance]["mask"] if sample["shown"] else _empty(frame)
 
     def every_actor(self, sample: Mapping[str, Any]) -> RunLengths:
         """The union of all instances of the sample's frame."""
         instances = self._frames[sample["clip"]]["instances"].values()
         return rle.merge([instance["mask"] for instance in instances], intersect=False)
+
+
+def _empty(frame: Mapping[str, Any]) -> RunLengths:
+    return encode_rle(np.zeros((frame["height"], frame["width"]), np.uint8))
 
 
 def _by_group(samples: Sequence[Mapping[str, Any]], overlaps: Mapping[str, Overlap]) -> dict[str, list[Overlap]]:

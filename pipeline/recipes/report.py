@@ -59,6 +59,7 @@ def build(job: Job) -> None:
         curves=_curves(training["epochs"]),
         figures=_figures(job, samples["samples"], metrics["samples"]),
         rules=_rules(job, samples["rules"]),
+        quarantined=samples["quarantined"],
         missing_words=json.loads((job.folder("TextFeatures") / "text.json").read_bytes())["missing"],
         percent=lambda value: f"{100 * value:.1f}",
     )
@@ -98,7 +99,9 @@ def _figures(job: Job, samples: Sequence[Mapping[str, Any]], ious: Mapping[str, 
         frames = ShardReader(job.inputs["Frames"][sample["shard"]] / "frames.h5")
         clip = frames.read("frames", frames.ids.index(sample["clip"]))
         truth = json.loads((job.inputs["Masks"][sample["shard"]] / "truth.json").read_bytes())["clips"][sample["clip"]]
-        mask = decode_rle(truth["instances"][sample["mask"].rpartition("/")[2]]["mask"])
+        mask = np.zeros((truth["height"], truth["width"]), np.uint8)
+        if sample["shown"]:
+            mask = decode_rle(truth["instances"][sample["mask"].rpartition("/")[2]]["mask"])
         picture = overlaid(clip[len(clip) // 2], decode_rle(predictions[position]["acga"]), mask)
         encoded = cv2.imencode(".png", picture[:, :, ::-1])[1]
         image = base64.b64encode(encoded.tobytes()).decode("ascii")
@@ -123,11 +126,12 @@ def overlaid(frame: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.n
 
 
 def _rules(job: Job, of_samples: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Hits of each rule in the train and the test set; those of test masks and samples are known here, too."""
+    """Hits of each rule in the train and the test set; those of test frames, masks and samples are known here, too."""
     listed = job.members["records"]["rules"]
     hits = {role: {rule: len(records) for rule, records in rules.items()} for role, rules in listed.items()}
     test = hits.setdefault("test", {})
     found = [json.loads((folder / "truth.json").read_bytes())["rules"] for folder in job.inputs["Masks"]]
+    found += [json.loads((folder / "ledger.json").read_bytes())["rules"] for folder in job.inputs["Frames"]]
     for rules in [*found, of_samples]:
         for rule, records in rules.items():
             test[rule] = test.get(rule, 0) + len(records)

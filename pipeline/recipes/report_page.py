@@ -93,6 +93,8 @@ style="border:2px solid #16c5ff; box-sizing:border-box"></i>true outline</p>
   <tr><td>{{ name }}: {{ rule.detects }}; {{ rule.done }}<td>{{ rule.train }}<td>{{ rule.test }}</tr>
   {% endfor %}
 </table></div>{% else %}<p class="note">None.</p>{% endif %}
+{% if quarantined %}<p class="note">Videos that cannot be decoded, left out of every figure on this page:</p>
+<ul>{% for video, reason in quarantined.items() %}<li><b>{{ video }}</b>: {{ reason }}</li>{% endfor %}</ul>{% endif %}
 {% if missing_words %}<p class="note">{{ missing_words|length }} words of the test set have no vector:
 {{ missing_words|join(" ") }}.</p>{% endif %}
 </html>

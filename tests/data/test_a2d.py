@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data import a2d, datasets
+from data import a2d, miniature
 from data.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
@@ -18,7 +18,8 @@ from data.annotations import (
     clean,
 )
 from data.defects import RULES, Hits
-from data.records import LabelledFrame, UnknownLabel, split_label
+from data.records import ACTIONS, LABELS, LabelledFrame, Listing, UnknownLabel, split_label
+from data.scenes import VALID_ACTIONS
 
 HEADER = "video_id,instance_id,query\n"
 VIDEOSET = """-abcdefghij,44,00:00:00,00:00:02,6,8,60,2,0
@@ -47,7 +48,7 @@ def write_a2d(root: Path, videoset: str, sentences: str, texts: str = "") -> Non
     """A data set whose two spoken-of videos have labelled frames 10 and 20, and 10."""
     clips, beside = root / "Release" / "clips320H", root / texts
     clips.mkdir(parents=True)
-    beside.mkdir(exist_ok=True)
+    beside.mkdir(parents=True, exist_ok=True)
     (root / "Release" / "videoset.csv").write_bytes(videoset.encode())
     (beside / "a2d_annotation.txt").write_bytes(sentences.encode())
     (beside / "a2d_missed_videos.txt").write_text("missed_____\nnever______")
@@ -58,7 +59,7 @@ def write_a2d(root: Path, videoset: str, sentences: str, texts: str = "") -> Non
             write_masks(annotations / video / f"{number:05d}.h5", np.ones((1, 6, 8), np.uint8), [0])
 
 
-@pytest.mark.parametrize("texts", ["", "text_annotations"])
+@pytest.mark.parametrize("texts", ["", "text_annotations", "Release"])
 def test_a_listing_holds_the_spoken_of_videos_of_a_split_with_their_cleaned_sentences(
     tmp_path: Path, texts: str
 ) -> None:
@@ -76,6 +77,17 @@ def test_a_listing_holds_the_spoken_of_videos_of_a_split_with_their_cleaned_sent
         ("-abcdefghij/0/0", "the bird flies", 2),
         ("-abcdefghij/0/1", "a bird, in the air", 3),
     ]
+
+
+@pytest.mark.parametrize("name", ["clips320h", "CLIPS320H", "CLIPS320", "clips320"])
+def test_the_folder_of_the_clips_may_be_written_as_the_code_of_others_writes_it(tmp_path: Path, name: str) -> None:
+    write_a2d(tmp_path, VIDEOSET, SENTENCES)
+    (tmp_path / "Release" / "clips320H").rename(tmp_path / "Release" / name)
+    (video,) = a2d.read(tmp_path, "train", {}).videos
+    assert video.path == str(tmp_path / "Release" / name / "-abcdefghij.mp4")
+    (tmp_path / "Release" / "clips320H").mkdir()  # the documented name is preferred, though it holds nothing
+    with pytest.raises(MissingFile, match=r"no .*clips320H/-abcdefghij\.mp4"):
+        a2d.read(tmp_path, "train", {})
 
 
 def test_what_is_left_out_is_counted_by_rule(tmp_path: Path) -> None:
@@ -136,10 +148,31 @@ def test_a_missing_file_is_named_with_its_place(tmp_path: Path, remove: str, say
         a2d.read(tmp_path, "train", {})
 
 
+def test_an_annotation_file_of_an_odd_name_is_an_error_but_hidden_and_other_files_are_not(tmp_path: Path) -> None:
+    write_a2d(tmp_path, VIDEOSET, SENTENCES)
+    folder = tmp_path / "a2d_annotation_with_instances" / "-abcdefghij"
+    for name in ("._00010.h5", ".DS_Store", "00030.mat", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    (video,) = a2d.read(tmp_path, "train", {}).videos
+    assert [frame.number for frame in video.labelled] == [10, 20]
+    (folder / "30.h5").write_bytes(b"")
+    with pytest.raises(MalformedAnnotations, match=r"-abcdefghij/30\.h5; expected <%05d>\.h5"):
+        a2d.read(tmp_path, "train", {})
+
+
 def test_the_missed_videos_file_may_be_absent(tmp_path: Path) -> None:
     write_a2d(tmp_path, VIDEOSET, SENTENCES)
     (tmp_path / "a2d_missed_videos.txt").unlink()
     assert "missed_video" not in a2d.read(tmp_path, "all", {}).hits
+
+
+def test_the_missed_videos_come_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "a2d_missed_videos.txt"
+    path.write_text("one________ \n\ntwo________")
+    assert a2d.read_missed(path) == ("one________", "two________")
+    path.write_text("one________,two________")
+    with pytest.raises(MalformedAnnotations, match="line 1: 2 columns; expected one video id"):
+        a2d.read_missed(path)
 
 
 @pytest.mark.parametrize(
@@ -199,12 +232,25 @@ def test_one_mask_is_stored_with_two_axes_and_labels_may_be_absent(tmp_path: Pat
 
 
 def test_of_a_duplicate_id_the_first_mask_wins_and_surplus_masks_are_dropped(tmp_path: Path) -> None:
-    masks = np.stack([np.full((4, 6), row % 2, np.uint8) for row in range(4)])
+    masks = np.zeros((4, 4, 6), np.uint8)
+    masks[0, 0], masks[1, 1], masks[2, 2], masks[3, 3] = 1, 1, 1, 1
     write_masks(tmp_path / "v" / "00010.h5", masks, [0, 1, 0], [11, 12, 13])
     found = a2d.read_instances(tmp_path / "v" / "00010.h5", 4, 6)
     assert (found.ids, found.labels) == ((0, 1), (11, 12))
     assert found.hits == ("duplicate_instance", "surplus_mask")
     np.testing.assert_array_equal(found.masks, masks[:2])
+
+
+def test_empty_and_overlapping_masks_are_used_as_they_are_and_counted(tmp_path: Path) -> None:
+    path, masks = tmp_path / "v" / "00010.h5", np.zeros((3, 4, 6), np.uint8)
+    masks[0, :2], masks[1, 1:3], masks[2, 3] = 1, 1, 1
+    write_masks(path, masks, [0, 1, 2])
+    assert a2d.read_instances(path, 4, 6).hits == ("overlapping_masks",)
+    masks[1] = 0
+    write_masks(path, masks, [0, 1, 2])
+    found = a2d.read_instances(path, 4, 6)
+    assert found.hits == ("empty_mask",)
+    np.testing.assert_array_equal(found.masks, masks)
 
 
 def test_masks_of_another_size_than_the_video_are_an_error(tmp_path: Path) -> None:
@@ -236,11 +282,10 @@ def test_labels_part_into_actor_and_action() -> None:
             split_label(label)
 
 
-def test_an_unknown_kind_of_data_set_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(datasets.UnknownKind, match="'a3d'"):
-        datasets.read("a3d", tmp_path, "train", {})
-    with pytest.raises(datasets.UnknownKind, match="a2d, jhmdb"):
-        datasets.read_instances("a3d", tmp_path, 1, 4, 6)
+def test_the_43_labels_are_those_that_the_miniature_draws() -> None:
+    kinds = enumerate(VALID_ACTIONS.items(), start=1)
+    drawn = [10 * actor + ACTIONS.index(action) + 1 for actor, (_, actions) in kinds for action in actions]
+    assert len(LABELS) == 43 and sorted(drawn) == list(LABELS)
 
 
 def test_the_official_sentences_have_the_published_counts(shared: Path) -> None:
@@ -260,15 +305,60 @@ def test_the_official_sentences_have_the_published_counts(shared: Path) -> None:
     assert len(a2d.read_missed(shared / "annotations" / "a2d_missed_videos.txt")) == 28
 
 
-def test_the_real_clips_list_and_read(shared: Path) -> None:
+def test_the_real_clips_list_as_their_files_say(shared: Path) -> None:
     root = shared / "real" / "a2d"
-    train, test = (datasets.read("a2d", root, split, {}) for split in ("train", "test"))
+    train, test = (a2d.read(root, split, {}) for split in ("train", "test"))
     assert (len(train.videos), len(train.queries), len(test.videos), len(test.queries)) == (11, 11, 5, 7)
     assert test.hits["missed_video_unknown"] == ("zzzzzzzzzzz",)
     assert test.hits["copied_row"] == ("line 20: breakdance_/1 (copy)",)
-    (dogs,) = [video for video in test.videos if video.id == "dogs_jump__"]
-    for frame in dogs.labelled:
-        found = datasets.read_instances("a2d", Path(frame.path), frame.number, dogs.height, dogs.width)
-        with h5py.File(frame.path) as file:
-            np.testing.assert_array_equal(found.masks, np.swapaxes(file["reMask"][...], 1, 2) > 0)
-        assert (found.ids, found.labels) == ((0, 1, 2), (79, 77, 19))
+    with (root / "Release" / "videoset.csv").open(newline="") as file:
+        declared = {row[0]: row for row in csv.reader(file)}
+    for video in (*train.videos, *test.videos):
+        row = declared[video.id]
+        assert [str(video.height), str(video.width), str(video.frames)] == row[4:7]
+        assert video.split == {"0": "train", "1": "test"}[row[8]]
+        assert [frame.number for frame in video.labelled] == [video.frames // 6 * step for step in (1, 2, 3)]
+
+
+def test_the_samples_and_masks_of_the_real_clips_are_those_that_h5py_gives_pixel_for_pixel(shared: Path) -> None:
+    root = shared / "real" / "a2d"
+    assert read_samples(a2d.read(root, "all", {})) == stored_samples(root / "text_annotations")
+
+
+def test_the_samples_and_masks_of_the_miniature_are_those_that_h5py_gives_pixel_for_pixel(tmp_path: Path) -> None:
+    spec = miniature.Spec(seed=4, train_clips=6, test_clips=4, size=64, frames=24, labels=2)
+    miniature.write(tmp_path / "set", spec, workers=1)
+    found = read_samples(a2d.read(tmp_path / "set", "all", {}))
+    assert len(found) > 30
+    assert found == stored_samples(tmp_path / "set" / "text_annotations")
+
+
+def read_samples(listing: Listing) -> dict[tuple[str, int, str], bytes]:
+    """Video, labelled frame and cleaned sentence -> the bytes of its mask, upright."""
+    found = {}
+    for video in listing.videos:
+        for frame in video.labelled:
+            shown = a2d.read_instances(Path(frame.path), video.height, video.width)
+            for query in listing.queries:
+                if query.video == video.id and query.instance in shown.ids:
+                    mask = shown.masks[shown.ids.index(query.instance)]
+                    found[video.id, frame.number, query.text] = mask.tobytes()
+    return found
+
+
+def stored_samples(texts: Path) -> dict[tuple[str, int, str], bytes]:
+    """The same out of the files, by MTTR's rules: masks transposed, with an axis more where there is one instance."""
+    found = {}
+    with (texts / "a2d_annotation.txt").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["instance_id"].isdigit()]
+    for row in rows:
+        for path in (texts / "a2d_annotation_with_instances" / row["video_id"]).glob("*.h5"):
+            with h5py.File(path) as file:
+                ids, masks = list(file["instance"]), np.array(file["reMask"])
+            if len(ids) == 1:
+                masks = masks[np.newaxis]
+            if int(row["instance_id"]) in ids:
+                mask = masks[ids.index(int(row["instance_id"]))].T
+                sentence = " ".join(row["query"].lower().split())
+                found[row["video_id"], int(path.stem), sentence] = (mask > 0).astype(np.uint8).tobytes()
+    return found

@@ -15,39 +15,27 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+import videos
 from hypothesis import given
 from hypothesis import strategies as st
+from videos import numbered, shown
 
 from data import datasets
 from extractors import decoding
-from extractors.frames import (
-    Decoder,
+from extractors.failures import (
     DecoderDied,
     DecodingTimedOut,
     FrameOutOfRange,
     MissingVideo,
     UnreadableVideo,
-    clip_indices,
 )
+from extractors.frames import Decoder, clip_indices
+from extractors.ledger import pixel_hash
 
 LIMIT = 60.0
 COUNT, HEIGHT, WIDTH = 40, 48, 64
 # decord and PyAV bring two builds of FFmpeg; here they agree exactly, but conversion to RGB may round differently.
 LEVELS = 2
-
-
-def numbered(index: int) -> np.ndarray:
-    """An RGB frame of noise that shows its index in binary: bright blocks are ones."""
-    image = np.random.default_rng(index).integers(40, 80, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-    for bit in range(6):
-        if index >> bit & 1:
-            image[16:32, bit * 10 + 2 : bit * 10 + 10] = 230
-    return image
-
-
-def shown(image: np.ndarray) -> int:
-    """The index that a frame shows."""
-    return sum(1 << bit for bit in range(6) if image[20:28, bit * 10 + 4 : bit * 10 + 8].mean() > 140)
 
 
 def write_video(path: Path, codec: str, b_frames: int, audio: bool = False) -> Path:
@@ -125,6 +113,23 @@ def test_wanted_frames_come_in_their_order_and_equal_pyavs(
         reference = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     for frame, index in zip(decoded.frames, wanted, strict=True):
         assert np.abs(frame.astype(int) - reference[index]).max() <= LEVELS
+    assert decoded.pixels == tuple(pixel_hash(frame) for frame in decoded.frames)
+
+
+def test_times_are_those_of_the_container(tmp_path: Path, decoder: Decoder) -> None:
+    times = [index * (index + 1) // 2 for index in range(videos.COUNT)]
+    path = videos.encode(tmp_path / "uneven.mp4", times=times)
+    decoded = decoder.clips(path, [5, 0, 23, 5], LIMIT)
+    np.testing.assert_allclose(decoded.seconds, np.array([15, 0, 276, 15]) / 24, rtol=1e-12)
+
+
+def test_times_are_unknown_where_there_are_none(tmp_path: Path, decoder: Decoder) -> None:
+    too_fast = videos.encode(tmp_path / "ms.mkv", rate=4000)  # Matroska counts milliseconds: four frames each
+    videos.images()(tmp_path / "images")
+    for path in (too_fast, tmp_path / "images"):
+        decoded = decoder.clips(path, [2, 1], LIMIT)
+        assert [shown(frame) for frame in decoded.frames] == [2, 1]
+        assert decoded.seconds.shape == (2,) and np.isnan(decoded.seconds).all()
 
 
 def test_no_wanted_frames_still_count_the_video(decoder: Decoder, video: Path) -> None:
@@ -172,9 +177,9 @@ def test_a_file_that_is_no_video_is_unreadable(tmp_path: Path, decoder: Decoder,
         decoder.clips(path, [0], LIMIT)
 
 
-def test_random_damage_ends_in_frames_or_an_unreadable_video(tmp_path: Path, decoder: Decoder, video: Path) -> None:
+def test_random_damage_ends_in_frames_or_a_refusal(tmp_path: Path, decoder: Decoder, video: Path) -> None:
     whole, generator = video.read_bytes(), np.random.default_rng(7)
-    path, unreadable = tmp_path / "damaged.mp4", 0
+    path, refused = tmp_path / "damaged.mp4", 0
     for _ in range(20):
         damaged = bytearray(whole)
         for place in generator.integers(0, len(whole), 40):
@@ -182,9 +187,9 @@ def test_random_damage_ends_in_frames_or_an_unreadable_video(tmp_path: Path, dec
         path.write_bytes(damaged)
         try:
             assert decoder.clips(path, range(COUNT), LIMIT).count == COUNT
-        except UnreadableVideo:
-            unreadable += 1
-    assert unreadable >= 15  # a changed pixel may pass unseen: the formats have no checksums
+        except (UnreadableVideo, FrameOutOfRange):  # or with fewer frames, where an index is damaged
+            refused += 1
+    assert refused >= 15  # a changed pixel may pass unseen: the formats have no checksums
 
 
 def test_a_sound_file_is_unreadable(tmp_path: Path, decoder: Decoder) -> None:
@@ -233,38 +238,77 @@ def test_a_decoder_that_hangs_is_killed_at_the_limit_and_started_anew(video: Pat
         assert decoder.child != hanging
 
 
-@pytest.mark.parametrize(
-    ("deadly", "error", "says"),
-    [(signal.SIGKILL, DecoderDied, "signal SIGKILL"), (signal.SIGSEGV, UnreadableVideo, "crashed on it .SIGSEGV")],
-)
-def test_a_decoder_that_dies_is_reported_with_its_signal(
-    video: Path, deadly: signal.Signals, error: type[Exception], says: str
-) -> None:
+def ended_in(decoder: Decoder, deadly: signal.Signals) -> threading.Timer:
+    """Stops the child and ends it by a signal a little later."""
+    child = decoder.child
+    assert child is not None
+    os.kill(child, signal.SIGSTOP)
+
+    def end() -> None:
+        os.kill(child, deadly)
+        os.kill(child, signal.SIGCONT)
+
+    timer = threading.Timer(0.3, end)
+    timer.start()
+    return timer
+
+
+def test_a_decoder_that_is_killed_is_reported_with_its_signal(video: Path) -> None:
     with Decoder() as decoder:
         decoder.clips(video, [0], LIMIT)
-        child = decoder.child
-        assert child is not None
-        os.kill(child, signal.SIGSTOP)
-
-        def end() -> None:
-            os.kill(child, deadly)
-            os.kill(child, signal.SIGCONT)
-
-        timer = threading.Timer(0.3, end)
-        timer.start()
-        with pytest.raises(error, match=says):
+        timer = ended_in(decoder, signal.SIGKILL)
+        with pytest.raises(DecoderDied, match="signal SIGKILL"):
             decoder.clips(video, [0], LIMIT)
         timer.join()
         assert shown(decoder.clips(video, [7], LIMIT).frames[0]) == 7
 
 
+def test_one_crash_is_chance_and_the_video_is_read_by_a_new_decoder(video: Path) -> None:
+    with Decoder() as decoder:
+        decoder.clips(video, [0], LIMIT)
+        crashing = decoder.child
+        timer = ended_in(decoder, signal.SIGSEGV)
+        assert shown(decoder.clips(video, [7], LIMIT).frames[0]) == 7
+        timer.join()
+        assert decoder.child != crashing
+
+
+def test_a_video_on_which_two_decoders_crash_is_unreadable(tmp_path: Path) -> None:
+    path = videos.encode(tmp_path / "long.avi", "mpeg4", count=1500)
+    killed: list[int] = []
+
+    def crash(decoder: Decoder) -> None:
+        """Whatever child has the video open."""
+        while len(killed) < 2:
+            child = decoder.child
+            if child is not None and child not in killed and str(path) in opened(child):
+                os.kill(child, signal.SIGSEGV)
+                killed.append(child)
+
+    with Decoder() as decoder:
+        thread = threading.Thread(target=crash, args=(decoder,), daemon=True)
+        thread.start()
+        with pytest.raises(UnreadableVideo, match=r"long\.avi: the decoder crashed on it twice .SIGSEGV"):
+            decoder.clips(path, [0], LIMIT)
+        thread.join(LIMIT)
+    assert len(set(killed)) == 2
+
+
+def opened(process: int) -> set[str]:
+    """Paths that a process has open."""
+    try:
+        return {str(entry.readlink()) for entry in Path(f"/proc/{process}/fd").iterdir()}
+    except OSError:  # one was closed meanwhile
+        return set()
+
+
 def test_a_hanging_decoder_without_a_parent_is_ended_by_its_alarm(tmp_path: Path) -> None:
     path = tmp_path / "nobody_writes.mp4"
     os.mkfifo(path)
-    request = {"path": str(path), "wanted": [0], "limit_seconds": 0.2 - decoding.GRACE_SECONDS}
-    child = subprocess.Popen(
-        [sys.executable, "-P", decoding.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    request = {"path": str(path), "wanted": [0], "witness": False, "limit_seconds": 0.2 - decoding.GRACE_SECONDS}
+    command = [sys.executable, "-m", decoding.__name__]
+    pipe, root = subprocess.PIPE, Path(decoding.__file__).parents[1]
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=root)
     child.communicate(json.dumps(request).encode() + b"\n", timeout=60)
     assert child.returncode == -signal.SIGALRM
 
@@ -292,16 +336,9 @@ def test_leaving_the_context_ends_the_child(video: Path) -> None:
     assert child is not None and not psutil.pid_exists(child)
 
 
-def write_images(folder: Path, count: int) -> Path:
-    """Numbered frames as PNG files."""
-    folder.mkdir()
-    for index in range(count):
-        cv2.imwrite(str(folder / f"{index + 1:05d}.png"), cv2.cvtColor(numbered(index), cv2.COLOR_RGB2BGR))
-    return folder
-
-
 def test_a_folder_of_images_is_read_losslessly_and_without_a_child(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "A_(B)!_@2+", 12)
+    folder = tmp_path / "A_(B)!_@2+"
+    videos.images(count=12)(folder)
     with Decoder() as decoder:
         decoded = decoder.clips(folder, [11, 0, 11], LIMIT)
         assert decoder.child is None
@@ -310,7 +347,8 @@ def test_a_folder_of_images_is_read_losslessly_and_without_a_child(tmp_path: Pat
 
 
 def test_a_damaged_folder_of_images_is_unreadable(tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "images", 5)
+    folder = tmp_path / "images"
+    videos.images(count=5)(folder)
     with Decoder() as decoder:
         with pytest.raises(FrameOutOfRange, match="frame 6 is wanted, but the video has 5 frames"):
             decoder.clips(folder, [5], LIMIT)
@@ -334,7 +372,10 @@ def test_real_clips_equal_pyavs_decode(shared: Path, decoder: Decoder, kind: str
         decoded = decoder.clips(Path(video.path), wanted, LIMIT)
         assert decoded.count == video.frames  # though the AVI files of J-HMDB declare more
         with av.open(video.path) as container:
-            reference = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            shots = list(container.decode(video=0))
+        np.testing.assert_allclose(decoded.seconds, [shots[index].time for index in wanted])
+        reference = [shot.to_ndarray(format="rgb24") for shot in shots]
+        decoder.verify(Path(video.path), wanted, decoded.frames, LIMIT)
         assert len(reference) == decoded.count
         for frame, index in zip(decoded.frames, wanted, strict=True):
             assert np.abs(frame.astype(int) - reference[index]).max() <= LEVELS

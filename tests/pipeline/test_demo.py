@@ -15,7 +15,7 @@ def test_the_demo_understands_its_sentences(acga: Acga, tmp_path: Path) -> None:
     assert done.code == 0, done.errors
     scores = done.document["metrics"]
     several, swapped = scores["acga_several"]["mean_iou"], scores["acga_swapped"]["mean_iou"]
-    assert several >= 0.50
+    assert several >= 0.55
     assert several - swapped >= 0.35
     assert scores["every_actor"]["mean_iou"] <= 0.50
     assert done.document["peak_memory_mib"] < 6 * 1024

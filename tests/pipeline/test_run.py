@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from commands import Acga, Run
 
 SHARDED = {"Frames": 4, "Masks": 4, "VisualFeatures": 4}
@@ -128,6 +129,28 @@ def test_a_kill_at_any_moment_publishes_nothing_half_done(acga: Acga, finished: 
         kill_group(process)
     acga.run(store)
     assert data_files(store) == data_files(finished.store)
+
+
+def test_a_run_that_is_killed_leaves_no_process_behind(acga: Acga, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        acga.command("run", acga.config, "--store", tmp_path / "store"),
+        cwd=acga.config.parents[1],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        for line in process.stderr:
+            if line.startswith("Masks"):  # tasks are running
+                break
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert any("forkserver" in " ".join(child.cmdline()) for child in started)
+        process.kill()  # this one alone
+        process.wait()
+    gone, alive = psutil.wait_procs(started, timeout=20)
+    assert gone and not alive
 
 
 def kill_group(process: "subprocess.Popen[bytes]") -> None:

@@ -1,0 +1,92 @@
+"""Lists of J-HMDB's labelled frames in the form that MTTR publishes (jhmdb_sentences_samples_metadata.json).
+
+A list of rows [video, ".../Rename_Images/<action>/<video>/<%05d>.png", ".../puppet_mask.mat", frames, sentence], three
+for each video. Only the video, the number of the picture and the count of frames are used.
+"""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.annotations import MalformedLabelledList, MissingFile
+
+FRAMES_A_VIDEO = 3
+_PICTURE = re.compile(r".*/(?P<video>[^/]+)/(?P<number>[0-9]{5})\.png")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A video's labelled frames, ascending and counted from 1, and how many of its frames have masks."""
+
+    numbers: tuple[int, ...]
+    frames: int
+
+
+def read(path: Path) -> dict[str, Labelled]:
+    """Video -> its labelled frames. Raises MissingFile, MalformedLabelledList."""
+    chosen: dict[str, list[tuple[int, int]]] = {}
+    for index, row in enumerate(_rows(path)):
+        video, number, frames = _row(f"{path}, row {index}", row)
+        chosen.setdefault(video, []).append((number, frames))
+    return {video: _labelled(f"{path}, video {video}", pairs) for video, pairs in chosen.items()}
+
+
+def fit(path: Path, chosen: Mapping[str, Labelled], known: Collection[str], masks: Mapping[str, int]) -> None:
+    """Holds the list that `path` had against the data set's videos: all `known` ones, and the `masks` of those used.
+
+    Raises MalformedLabelledList: a video is unknown, has no row, or has a row beyond its last mask."""
+    again = "Take the list that was made for these files."
+    if unknown := sorted(set(chosen) - set(known)):
+        raise MalformedLabelledList(
+            f"{path}: {len(unknown)} videos that puppet_mask does not hold, first {unknown[0]}. {again}"
+        )
+    if missing := [video for video in masks if video not in chosen]:
+        raise MalformedLabelledList(f"{path}: no row for {len(missing)} videos, first {missing[0]}. {again}")
+    for video, count in masks.items():
+        if max(chosen[video].frames, *chosen[video].numbers) > count:
+            raise MalformedLabelledList(
+                f"{path}, video {video}: frames {', '.join(map(str, chosen[video].numbers))} of "
+                f"{chosen[video].frames}, but the last mask is that of frame {count}. {again}"
+            )
+
+
+def _rows(path: Path) -> list[Any]:
+    try:
+        rows = json.loads(path.read_bytes())
+    except OSError as error:
+        raise MissingFile(f"no file {path} ({error.strerror}). Put it there, or correct [dataset].labelled.") from None
+    except (ValueError, RecursionError) as error:
+        raise MalformedLabelledList(f"{path}: not JSON ({error}). Fetch it again.") from None
+    if not isinstance(rows, list) or not rows:
+        raise MalformedLabelledList(f"{path}: no list of rows. Take jhmdb_sentences_samples_metadata.json of MTTR.")
+    return rows
+
+
+def _row(where: str, row: Any) -> tuple[str, int, int]:
+    """Video, number of the labelled frame, count of frames."""
+    kinds = (str, str, str, int, str)
+    if not isinstance(row, list) or [type(cell) for cell in row] != list(kinds):
+        raise MalformedLabelledList(
+            f"{where}: {json.dumps(row)[:200]}; expected [video, picture, masks, count of frames, sentence]."
+        )
+    video, picture, _, frames, _ = row
+    found = _PICTURE.fullmatch(picture.replace("\\", "/"))
+    if found is None or found["video"] != video:
+        raise MalformedLabelledList(f"{where}: the picture {picture!r}; expected .../{video}/<%05d>.png.")
+    number = int(found["number"])
+    if not 1 <= number <= frames:
+        raise MalformedLabelledList(f"{where}: frame {number} of {frames}; expected 1 to {frames}.")
+    return video, number, frames
+
+
+def _labelled(where: str, pairs: list[tuple[int, int]]) -> Labelled:
+    numbers, counts = sorted({number for number, _ in pairs}), {frames for _, frames in pairs}
+    if len(pairs) != FRAMES_A_VIDEO or len(numbers) != FRAMES_A_VIDEO or len(counts) != 1:
+        raise MalformedLabelledList(
+            f"{where}: frames {[number for number, _ in pairs]} of {sorted(counts)}; expected {FRAMES_A_VIDEO} "
+            "different ones of one count."
+        )
+    return Labelled(tuple(numbers), counts.pop())
