@@ -41,7 +41,7 @@ def test_a_checkpoint_of_the_authors_format_is_evaluated_on_jhmdbs_layout(
         "dataset.jhmdb.kind=jhmdb",
         f"dataset.jhmdb.root={tmp_path / 'jhmdb'}",
         "dataset.jhmdb.groups=",
-        "dataset.a2d.groups=text_annotations/groups.csv",
+        "dataset.a2d.shards=2",
         "train.dataset=a2d",
     )
     document = acga.run(store, *(part for override in overrides for part in ("--set", override)))
