@@ -125,7 +125,8 @@ class Witness:
         count, base = len(self._times), self._stream.time_base
         if len(times) < count or base is None or any(after <= before for before, after in pairwise(times)):
             return Summary(count, (None,) * count)
-        return Summary(count, tuple(float(time * base) for time in times))
+        numerator, denominator = base.numerator, base.denominator
+        return Summary(count, tuple(time * numerator / denominator for time in times))
 
 
 def image(path: Path) -> Frame:

@@ -72,7 +72,9 @@ class FramesSection(Section):
     size: Annotated[int, Field(ge=32, multiple_of=16, description="letterboxed height and width")]
     length: Annotated[int, Field(ge=4, multiple_of=4, description="frames of a clip; the labelled one is length/2")]
     limit_seconds: Annotated[float, Field(gt=0, description="a video that takes longer to decode fails its task")]
-    verify: Annotated[float, Field(ge=0, le=1, description="share of the videos that a second decoder checks")]
+    verify: Literal["all"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        description="share of the videos that a second decoder checks, or 'all'"
+    )
 
 
 class MasksSection(Section):

@@ -51,12 +51,12 @@ def test_a_share_of_the_videos_is_decoded_twice_and_the_content_stays(
     acga: Acga, finished: Run, tmp_path: Path
 ) -> None:
     contents = {}
-    for share in ("0.0", "0.5", "1.0"):
+    for share in ("0.0", "0.5", "all"):
         store = tmp_path / share
         acga.run(store, "--until", "Frames", "--set", f"frames.verify={share}")
         found = artifacts(store)
         checked = [entry["verified"] for _, ledger in found for entry in ledger["videos"].values()]
         assert len(checked) == 12
-        assert {"0.0": not any(checked), "0.5": 0 < sum(checked) < 12, "1.0": all(checked)}[share]
+        assert {"0.0": not any(checked), "0.5": 0 < sum(checked) < 12, "all": all(checked)}[share]
         contents[share] = sorted((folder / "frames.h5").read_bytes() for folder, _ in found)
-    assert contents["0.0"] == contents["0.5"] == contents["1.0"]
+    assert contents["0.0"] == contents["0.5"] == contents["all"]
