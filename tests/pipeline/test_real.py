@@ -1,9 +1,11 @@
 """The real clips of ../shared/real through the whole chain: real codecs, MATLAB files and masks."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import av
 import h5py
 import numpy as np
 import pytest
@@ -86,6 +88,45 @@ def test_jhmdb_masks_are_the_files_own(on_jhmdb: dict[str, Any], shared: Path) -
             assert np.array_equal(rle.toBbox(encoded), rle.toBbox(rle.encode(np.asfortranarray(expected))))
             seen += 1
     assert seen == 42 * 3
+
+
+@pytest.mark.parametrize("kind", ["a2d", "jhmdb"])
+def test_each_frame_of_each_test_clip_is_the_one_that_pyav_decodes(
+    on_a2d: dict[str, Any], on_jhmdb: dict[str, Any], shared: Path, kind: str
+) -> None:
+    document = {"a2d": on_a2d, "jhmdb": on_jhmdb}[kind]
+    seen = 0
+    for folder in document["artifacts"]["Frames"]:
+        manifest = json.loads((Path(folder) / "manifest.json").read_bytes())
+        if not manifest["label"].startswith("test/"):
+            continue
+        ledger = json.loads((Path(folder) / manifest["attempt"] / "ledger.json").read_bytes())
+        assert ledger["quarantined"] == {}
+        pictures: dict[str, list[str]] = {}
+        for clip, entry in ledger["clips"].items():
+            video, number = clip.rsplit("/", 1)
+            pixels = pictures.setdefault(video, hashes(shared / "real" / kind, video))
+            usable = len(pixels)
+            if kind == "jhmdb":  # frames after the last mask do not count
+                (path,) = (shared / "real" / "jhmdb" / "puppet_mask").glob(f"*/{video}/puppet_mask.mat")
+                usable = min(usable, loadmat(path)["part_mask"].shape[2])
+            expected = [min(max(index, 0), usable - 1) for index in range(int(number) - 9, int(number) + 7)]
+            assert entry["indices"] == expected
+            assert entry["pixels"] == [pixels[index] for index in expected]
+            seen += 1
+    assert seen == {"a2d": len({sample["clip"] for sample in samples(on_a2d, "test")}), "jhmdb": 42 * 3}[kind]
+
+
+def hashes(root: Path, video: str) -> list[str]:
+    """What the ledger writes for each frame of a video, from PyAV."""
+    (path,) = [path for path in root.rglob(f"{video}.*") if path.suffix in (".mp4", ".avi")]
+    found = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            picture = frame.to_ndarray(format="rgb24")
+            name = f"{picture.shape[0]}x{picture.shape[1]}x3".encode() + picture.tobytes()
+            found.append(hashlib.sha256(name).hexdigest()[:16])
+    return found
 
 
 def test_a_second_run_executes_nothing(
