@@ -25,7 +25,7 @@ test-slow: $(VENV)/installed   ## the long proofs
 	$(BIN)/pytest -m slow $(PYTEST)
 
 bench: $(VENV)/installed   ## what is fast, measured on this machine
-	for script in stages catalogue decoding; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
+	for script in stages catalogue decoding network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -11,9 +11,12 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from models.attention import CrossGuidedAttention, SentenceTiling
+from models.convolution import working_precision
 from models.decoder import Decoder, Responses
-from models.i3d import HEAD, I3D
+from models.i3d import HEAD, I3D, Mixed
+from models.inception import mixed
 from models.initialisation import initialise_averaging, initialise_default, initialise_kaiming, initialise_linear
+from models.layers import Mode
 
 LIKENESS_GATE = 3.0  # with 208 visual channels: logits of about 10 times the cosine
 
@@ -49,7 +52,10 @@ class WordEncoder(nn.Module):
 
 
 class ACGA(nn.Module):
-    """The network. It carries the whole I3D, of which only the head (`mixed_4f`) runs and is trained here."""
+    """The network. It carries the whole I3D, of which only the head (`mixed_4f`) runs and is trained here.
+
+    `mode` says how it computes: "plain" applies the paper's operations one by one, "fast" gives the same values.
+    """
 
     def __init__(
         self, video: I3D, text: WordEncoder, attention: CrossGuidedAttention | SentenceTiling, decoder: Decoder
@@ -59,6 +65,17 @@ class ACGA(nn.Module):
         self.text = text
         self.attention = attention
         self.decoder = decoder
+
+    @property
+    def mode(self) -> Mode:
+        """How the network computes."""
+        return self.decoder.mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self.decoder.mode = mode
+        if isinstance(self.attention, CrossGuidedAttention):
+            self.attention.mode = mode
 
     @property
     def sizes(self) -> Sizes:
@@ -86,9 +103,19 @@ class ACGA(nn.Module):
         """
         if clip is None:
             clip = torch.arange(len(words), device=words.device)
-        visual = functional.normalize(self.video.head(features).mean(2), dim=1)
+        visual = functional.normalize(self.head(features), dim=1)
         vision, language = self.attention(visual, self.text(words), clip)
         return self.decoder(vision, language)
+
+    def head(self, features: Float[Tensor, "c f t h w"]) -> Float[Tensor, "c v h w"]:
+        """Return the mean over time of `mixed_4f` of the trunk's features."""
+        block = self.video.get_submodule(HEAD)
+        if self.mode == "plain" or not isinstance(block, Mixed):
+            return self.video.head(features).mean(2)
+        precision = working_precision(features.dtype, features.device)
+        with torch.autocast(features.device.type, enabled=False):
+            means = mixed(block, features.to(precision)).mean(1, dtype=features.dtype)
+        return rearrange(means, "c h w v -> c v h w")
 
     def train(self, mode: bool = True) -> "ACGA":
         """Set the mode of all that is trained; the frozen trunk always evaluates."""
@@ -113,6 +140,7 @@ def build(
     attention: bool,
     initialisation: str,
     generator: Generator,
+    mode: Mode = "fast",
 ) -> ACGA:
     """Return a new network around an I3D, which stays as it is; sizes as in the paper: 300, (256, 128), (256, 128, 64).
 
@@ -124,7 +152,7 @@ def build(
     """
     if initialisation not in ("authors", "scaled"):
         raise UnknownInitialisation(f"ACGA initialisation {initialisation!r}: expected 'authors' or 'scaled'.")
-    model = around(video, word_dim, channels, widths, attention)
+    model = around(video, word_dim, channels, widths, attention, mode)
     for part in (model.text, model.attention, model.decoder):
         initialise_default(part, generator)
         initialise_linear(part, generator)
@@ -137,17 +165,19 @@ def build(
     return model
 
 
-def assemble(sizes: Sizes) -> ACGA:
+def assemble(sizes: Sizes, mode: Mode = "fast") -> ACGA:
     """Return a network of these sizes whose weights are to be loaded."""
     video = I3D(sizes.modality, sizes.eps, sizes.width)
-    return around(video, sizes.word_dim, sizes.channels, sizes.widths, sizes.attention)
+    return around(video, sizes.word_dim, sizes.channels, sizes.widths, sizes.attention, mode)
 
 
-def around(video: I3D, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], attention: bool) -> ACGA:
+def around(
+    video: I3D, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], attention: bool, mode: Mode
+) -> ACGA:
     """Return a network of these sizes around an I3D."""
     visual = video.channels[HEAD]
-    attending = CrossGuidedAttention(visual, word_dim) if attention else SentenceTiling()
-    return ACGA(video, WordEncoder(word_dim), attending, Decoder(visual, word_dim, channels, widths))
+    attending = CrossGuidedAttention(visual, word_dim, mode) if attention else SentenceTiling()
+    return ACGA(video, WordEncoder(word_dim), attending, Decoder(visual, word_dim, channels, widths, mode))
 
 
 def scale_visual_columns(attention: CrossGuidedAttention | SentenceTiling, channels: int) -> None:

@@ -9,14 +9,19 @@ import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional
 
+from models.layers import Mode
 from models.spatial import CHANNELS, coordinates
 
 
 class CrossGuidedAttention(nn.Module):
-    """Both directions: vision guided language attention (eq. 3-4) and language guided vision attention (eq. 5-8)."""
+    """Both directions: vision guided language attention (eq. 3-4) and language guided vision attention (eq. 5-8).
 
-    def __init__(self, visual_channels: int, word_dim: int) -> None:
+    `mode` says whether the operations are the paper's one by one, each sentence by itself, or give the same faster.
+    """
+
+    def __init__(self, visual_channels: int, word_dim: int, mode: Mode = "fast") -> None:
         super().__init__()
         located = visual_channels + CHANNELS
         self.reduce = nn.Linear(located, word_dim)
@@ -24,16 +29,24 @@ class CrossGuidedAttention(nn.Module):
         self.query = nn.Linear(located, located)
         self.value = nn.Linear(located, located)
         self.gate = nn.Linear(word_dim, located)
+        self.mode = mode
 
     def forward(
         self, visual: Float[Tensor, "c v h w"], words: Float[Tensor, "b d l"], clip: Int64[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b v h w"], Float[Tensor, "b d h w"]]:
         """Return the attended visual features and, for every cell, the attended words."""
         height, width = visual.shape[-2:]
-        cells = located_cells(visual)
-        language = attend_words(self.reduce(cells)[clip], words)
         gate = rearrange(self.gate(words.amax(-1)), "b f -> b 1 f")
-        vision = attend_cells(self.key(cells)[clip] * gate, self.query(cells)[clip] * gate, self.value(cells)[clip])
+        if self.mode == "plain":
+            cells = located_cells(visual[clip])
+            language = attend_words(self.reduce(cells), words)
+            vision = attend_cells(self.key(cells) * gate, self.query(cells) * gate, self.value(cells))
+        else:
+            # Once a clip; a gate on both sides of a product is its square on one, and coordinates are not looked at.
+            cells, channels = located_cells(visual), visual.shape[1]
+            language = attend_words(self.reduce(cells)[clip], words)
+            values = functional.linear(cells, self.value.weight[:channels], self.value.bias[:channels])
+            vision = attend_cells(self.key(cells)[clip] * gate.square(), self.query(cells)[clip], values[clip])
         return (
             rearrange(vision[..., : visual.shape[1]], "b (h w) v -> b v h w", h=height, w=width),
             rearrange(language, "b (h w) d -> b d h w", h=height, w=width),
@@ -65,8 +78,8 @@ def attend_words(cells: Float[Tensor, "b n d"], words: Float[Tensor, "b d l"]) -
 
 
 def attend_cells(
-    keys: Float[Tensor, "b n f"], queries: Float[Tensor, "b n f"], values: Float[Tensor, "b n f"]
-) -> Float[Tensor, "b n f"]:
+    keys: Float[Tensor, "b n f"], queries: Float[Tensor, "b n f"], values: Float[Tensor, "b n v"]
+) -> Float[Tensor, "b n v"]:
     """Return, for every key, the mean of the values weighted by their queries' likeness to it.
 
     The softmax runs over the queries, as in the authors' code.

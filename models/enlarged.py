@@ -1,14 +1,16 @@
-"""Convolutions over enlarged maps, without enlarging them first: exact, borders included, and many times cheaper.
+"""Convolutions over enlarged maps and over coordinates, without making either: exact, borders included.
 
 A 3x3 convolution over concatenated maps is the sum of one over each. Over maps enlarged by bilinear interpolation it is
 U (taps of the small maps) U^T, where the taps are products with the nine slices of the weights and U holds the
-interpolation, shifted by -1, 0 and 1 rows with zeros beyond the border.
+interpolation, shifted by -1, 0 and 1 rows with zeros beyond the border. The coordinates are combinations of a constant,
+of x and of y, so three more columns for each of two functions of a position (one, and the position) hold them, and the
+bias with them.
 """
 
 from functools import lru_cache
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -29,16 +31,73 @@ def convolve_enlarged(
     slices = rearrange(weight, "o c y x -> (o y x) c 1 1")
     taps = functional.conv2d(maps, slices)
     taps = rearrange(taps, "b (o y x) h w -> b o (y h) (x w)", y=3, x=3)
-    rows = shifted_interpolation(height, size[0]).to(maps)
-    columns = shifted_interpolation(width, size[1]).to(maps)
+    rows = shifted_interpolation(height, size[0], maps.dtype, maps.device)
+    columns = shifted_interpolation(width, size[1], maps.dtype, maps.device)
     return rows @ taps @ columns.T
 
 
-@lru_cache(maxsize=32)
-def shifted_interpolation(length: int, size: int) -> Float[Tensor, "n m"]:
-    """Return U in float64: its blocks interpolate `length` values to `size` and shift the result by -1, 0 and 1."""
+def enlarged_columns(
+    words: Float[Tensor, "b h w d"], of_words: Float[Tensor, "d n"], of_places: Float[Tensor, "6 6 o"], width: int
+) -> Float[Tensor, "b r n2"]:
+    """Return what `described_rows` makes a 3x3 convolution over enlarged words and coordinates of, from the left.
+
+    Channels are last. `of_words` are the nine slices of the weights side by side, `of_places` is `place_weights`.
+    """
+    outputs = of_places.shape[-1]
+    taps = rearrange(words @ of_words, "b h w (y x o) -> b y h (x w) o", y=3, x=3, o=outputs)
+    columns = shifted_interpolation(words.shape[2], width, words.dtype, words.device)
+    places = shifted_places(width, words.dtype, words.device) @ of_places
+    return torch.cat(
+        [
+            rearrange(columns @ taps, "b y h w o -> b (y h) (w o)"),
+            repeat(places, "r w o -> b r (w o)", b=len(words)),
+        ],
+        dim=1,
+    )
+
+
+def described_rows(
+    length: int, size: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "{size} 3*{length}+6"]:
+    """Return what gives, multiplied with `enlarged_columns`, the convolution's rows."""
+    return torch.cat([shifted_interpolation(length, size, dtype, device), shifted_places(size, dtype, device)], dim=1)
+
+
+def place_weights(
+    weight: Float[Tensor, "o 8 3 3"], bias: Float[Tensor, " o"], size: tuple[int, int]
+) -> Float[Tensor, "6 6 o"]:
+    """Return the weights of pairs of a function of y and one of x that convolve coordinates and add a bias.
+
+    The coordinates are those of `models.spatial.coordinates`: all are the first corner's but for a constant.
+    """
+    height, width = size
+    xmin, ymin, xmax, ymax, xctr, yctr, x_size, y_size = rearrange(weight, "o k y x -> k y x o")
+    constant = (2 * xmax + xctr + x_size) / width + (2 * ymax + yctr + y_size) / height
+    constant = constant + functional.pad(bias, (len(bias) * 4, len(bias) * 4)).view(3, 3, -1)
+    across, down = xmin + xmax + xctr, ymin + ymax + yctr
+    return torch.cat([torch.cat([constant, across], 1), torch.cat([down, torch.zeros_like(down)], 1)], 0)
+
+
+@lru_cache(maxsize=64)
+def shifted_interpolation(
+    length: int, size: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None
+) -> Float[Tensor, "n m"]:
+    """Return U: its blocks interpolate `length` values to `size` and shift the result by -1, 0 and 1."""
     with torch.inference_mode(False), torch.no_grad():
         unit = torch.eye(length, dtype=torch.float64)[:, None]
         matrix = functional.interpolate(unit, size=size, mode="linear", align_corners=False)[:, 0].T
-        framed = functional.pad(matrix, (0, 0, 1, 1))
-        return torch.cat([framed[shift : shift + size] for shift in range(3)], dim=1)
+        return shifted(matrix).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def shifted_places(size: int, dtype: torch.dtype, device: torch.device | None = None) -> Float[Tensor, "n 6"]:
+    """Return one and the first corner's coordinate of `size` positions, each shifted by -1, 0 and 1."""
+    with torch.inference_mode(False), torch.no_grad():
+        corners = torch.arange(size, dtype=torch.float64)[:, None] * 2 / size - 1
+        return torch.cat([shifted(torch.ones_like(corners)), shifted(corners)], dim=1).to(device, dtype)
+
+
+def shifted(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n 3*m"]:
+    """Return the matrix with its rows shifted by -1, 0 and 1, zeros coming in."""
+    framed = functional.pad(matrix, (0, 0, 1, 1))
+    return torch.cat([framed[shift : shift + len(matrix)] for shift in range(3)], dim=1)

@@ -122,6 +122,7 @@ class ModelSection(Section):
     """The network after the trunk."""
 
     checkpoint: str = Field(description="a trained model, ours or the authors' (skips training); '' to train")
+    mode: Literal["fast", "plain"] = Field(description="the paper's operations one by one, or the same values faster")
     attention: bool = Field(description="cross-guided attention; false is the FCN baseline")
     initialisation: Literal["authors", "scaled"]
     channels: Annotated[list[Positive], Field(min_length=2, max_length=2, description="upsampled: medium, large")]

@@ -128,7 +128,7 @@ class Predictions(Stage):
     """The masks of both protocols for every test sample."""
 
     recipe = "pipeline.recipes.predictions:build"
-    reads = ("compute", "prediction")
+    reads = ("compute", "model", "prediction")
     consumes = (TrainedModel, Samples, VisualFeatures, Masks, TextFeatures)
 
     def inputs(self) -> list[Stage]:

@@ -46,6 +46,7 @@ def _train(job: Job, device: torch.device) -> tuple[acga.ACGA, list[dict[str, fl
         section["attention"],
         section["initialisation"],
         torch.Generator().manual_seed(section["seed"]),
+        section["mode"],
     )
     samples = StoredSamples.of(job.inputs)
 

@@ -22,6 +22,7 @@ def build(job: Job) -> None:
     """Predict in the order of the samples, `prediction.batch` at a time."""
     device = prepare(job.sections["compute"])
     model = load(job.folder("TrainedModel") / "model.safetensors").to(device)
+    model.mode = job.sections["model"]["mode"]
     samples = StoredSamples.of(job.inputs)
     frames: dict[str, Any] = {}
     for folder in job.inputs["Masks"]:

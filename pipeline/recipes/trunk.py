@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 
 from extractors.labelled_clips import StoredClips
-from models.checkpoints import save_trunk
 from models.pretraining import PretrainingProgress, PretrainingSettings, pretrain
+from models.weights import save_trunk
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
 from pipeline.recipes.weights import seeded_trunk

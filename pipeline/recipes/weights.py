@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.checkpoints import load_any, load_i3d, load_trunk
 from models.i3d import I3D
 from models.initialisation import seed_i3d
+from models.weights import load_i3d, load_trunk, load_video
 from pipeline.recipes.job import Job
 
 EPS = {"reference": 1e-5, "tensorflow": 1e-3}
@@ -29,5 +29,5 @@ def trunk(job: Job) -> I3D:
         return load_trunk(job.folder("PretrainedTrunk") / "trunk.safetensors")
     eps = EPS[visual["batch_norm"]]
     if visual["weights"] == "checkpoint":
-        return load_any(Path(files["model.checkpoint"]["path"]), eps).video
+        return load_video(Path(files["model.checkpoint"]["path"]), eps)
     return load_i3d(Path(files["visual.weights"]["path"]), eps)

@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Generator
 from torch.nn import functional
 
@@ -11,6 +13,7 @@ from models.acga import ACGA, Sizes, UnknownInitialisation, WordEncoder
 from models.attention import located_cells
 from models.i3d import I3D
 from models.initialisation import seed_i3d
+from models.layers import Mode
 
 SIZES = Sizes("rgb", eps=1e-3, width=1 / 16, word_dim=6, channels=(5, 4), widths=(6, 5, 4), attention=True)
 
@@ -22,11 +25,11 @@ def trunk_weights() -> dict[str, torch.Tensor]:
     return i3d.state_dict()
 
 
-def built(seed: int = 0, attention: bool = True, initialisation: str = "scaled") -> ACGA:
+def built(seed: int = 0, attention: bool = True, initialisation: str = "scaled", mode: Mode = "fast") -> ACGA:
     i3d = I3D("rgb", SIZES.eps, SIZES.width)
     i3d.load_state_dict(trunk_weights())
     generator = Generator().manual_seed(seed)
-    return acga.build(i3d, SIZES.word_dim, SIZES.channels, SIZES.widths, attention, initialisation, generator)
+    return acga.build(i3d, SIZES.word_dim, SIZES.channels, SIZES.widths, attention, initialisation, generator, mode)
 
 
 def inputs(clips: int, sentences: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,12 +68,82 @@ def test_the_network_is_its_parts_in_order():
         torch.testing.assert_close(getattr(found, name), getattr(expected, name))
 
 
-def test_sentences_may_share_a_clip():
-    model = built().eval()
+@pytest.mark.parametrize("mode", ["fast", "plain"])
+def test_sentences_may_share_a_clip(mode):
+    model = built(mode=mode).eval()
     features, words = inputs(2, 3)
     clip = torch.tensor([1, 0, 1])
     shared, repeated = model(features, words, clip), model(features[clip], words)
     torch.testing.assert_close(shared.large, repeated.large)
+
+
+def test_a_clip_of_several_sentences_is_encoded_once():
+    model = built().eval()
+    features, words = inputs(2, 5)
+    seen = []
+    for unit in (model.video.mixed_4f.branch_0, model.video.mixed_4f.branch_2[1]):
+        unit.batch3d.register_forward_hook(lambda _module, arguments, _output: seen.append(len(arguments[0])))
+    model(features, words, torch.tensor([0, 0, 1, 1, 1]))
+    assert seen == [2, 2], "two clips, five sentences"
+
+
+def test_the_mode_is_that_of_all_parts():
+    for attention in (True, False):
+        model = built(attention=attention)
+        assert model.mode == "fast"
+        model.mode = "plain"
+        assert model.mode == model.decoder.mode == "plain"
+        if attention:
+            assert model.attention.mode == "plain"
+    assert built(mode="plain").mode == acga.assemble(SIZES, "plain").mode == "plain"
+    assert acga.assemble(SIZES).mode == "fast"
+
+
+def test_both_modes_have_the_same_weights():
+    fast, plain = built(mode="fast").state_dict(), built(mode="plain").state_dict()
+    assert list(fast) == list(plain)
+    assert all(torch.equal(fast[name], plain[name]) for name in fast)
+
+
+@settings(deadline=None, max_examples=6)
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    length=st.integers(1, 5),
+    sentences=st.integers(1, 4),
+    attention=st.booleans(),
+    training=st.booleans(),
+)
+def test_both_modes_give_the_same_outputs_and_gradients(size, length, sentences, attention, training):
+    generator = Generator().manual_seed(sum(size) + length)
+    channels = built().video.channels["mixed_4e"]
+    features = torch.randn(2, channels, 4, *size, generator=generator, dtype=torch.float64).relu()
+    words = torch.randn(sentences, length, SIZES.word_dim, generator=generator, dtype=torch.float64)
+    clip = torch.arange(sentences) % 2
+    results = []
+    for mode in ("plain", "fast"):
+        model = built(attention=attention, mode=mode).double().train(training)
+        responses = model(features, words, clip)
+        loss = responses.small.square().mean() + responses.medium.square().mean() + responses.large.square().mean()
+        gradients = torch.autograd.grad(loss, [weight for _, weight in model.trained_parameters()])
+        results.append((responses.small, responses.medium, responses.large, *gradients))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.timeout(120)
+def test_autocast_trains_and_predicts_with_float32_weights():
+    model = built()
+    features, words = inputs(2, 3)
+    clip = torch.tensor([1, 0, 1])
+    exact = model.eval()(features, words, clip).large.detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
+            rough = model(features, words, clip).large
+        model.train()
+        model(features, words, clip).large.square().mean().backward()
+    assert (rough - exact).abs().max() < 0.05 * exact.abs().max()
+    for name, weight in model.trained_parameters():
+        assert weight.grad is not None and weight.grad.dtype == torch.float32 and weight.grad.isfinite().all(), name
 
 
 def test_the_sentence_matters():
@@ -134,7 +207,7 @@ def test_cells_of_a_scaled_network_begin_by_attending_to_cells_like_themselves()
 
 
 def test_a_scaled_network_starts_with_the_mean_of_its_responses():
-    model = built(initialisation="scaled").eval()
+    model = built(initialisation="scaled", mode="plain").eval()
     features, words = inputs(1, 1)
     visual = functional.normalize(model.video.head(features).mean(2), dim=1)
     attended = model.attention(visual, model.text(words), torch.tensor([0]))

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 import torch
 from torch import Generator
 
 from models.attention import CrossGuidedAttention, SentenceTiling, attend_cells, attend_words
 from models.initialisation import initialise_linear
+from models.layers import Mode
 
 CHANNELS, DIM, LENGTH, HEIGHT, WIDTH = 6, 5, 4, 3, 2
 
@@ -15,8 +17,11 @@ def inputs(sentences: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return visual, words, torch.arange(sentences) % 2
 
 
-def attention() -> CrossGuidedAttention:
-    module = CrossGuidedAttention(CHANNELS, DIM).double()
+MODES = ("fast", "plain")
+
+
+def attention(mode: Mode) -> CrossGuidedAttention:
+    module = CrossGuidedAttention(CHANNELS, DIM, mode).double()
     initialise_linear(module, Generator().manual_seed(2))
     with torch.no_grad():
         for parameter in module.parameters():
@@ -46,8 +51,9 @@ def test_values_are_taken_where_the_query_is_like_the_key():
     torch.testing.assert_close(attend_cells(keys, queries, values), torch.tensor([[[7.0, 5.0], [5.0, 4.0]]]))
 
 
-def test_both_directions_are_the_equations_of_the_paper():
-    module = attention()
+@pytest.mark.parametrize("mode", MODES)
+def test_both_directions_are_the_equations_of_the_paper(mode):
+    module = attention(mode)
     visual, words, clip = inputs(2)
     weights = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
 
@@ -76,11 +82,35 @@ def test_both_directions_are_the_equations_of_the_paper():
     np.testing.assert_allclose(found_language.detach(), language.reshape(shape).transpose(0, 3, 1, 2), rtol=1e-10)
 
 
-def test_sentences_on_one_clip_share_it():
-    module = attention()
+@pytest.mark.parametrize("mode", MODES)
+def test_sentences_on_one_clip_share_it(mode):
+    module = attention(mode)
     visual, words, clip = inputs(5)
     for shared, repeated in zip(module(visual, words, clip), module(visual[clip], words, torch.arange(5)), strict=True):
         torch.testing.assert_close(shared, repeated)
+
+
+def test_keys_queries_and_values_are_computed_once_a_clip():
+    module = attention("fast")
+    rows = []
+    for linear in (module.reduce, module.key, module.query):
+        linear.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+    visual, words, clip = inputs(5)
+    module(visual, words, clip)
+    assert rows == [2, 2, 2], "two clips, five sentences"
+
+
+def test_both_modes_give_the_same_outputs_and_gradients():
+    module = attention("plain")
+    visual, words, clip = inputs(5)
+    results = {}
+    for mode in MODES:
+        module.mode = mode
+        outputs = module(visual.requires_grad_(), words.requires_grad_(), clip)
+        loss = outputs[0].square().sum() + outputs[1].square().sum()
+        results[mode] = (*outputs, *torch.autograd.grad(loss, (visual, words, *module.parameters())))
+    for ours, theirs in zip(results["fast"], results["plain"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def test_without_attention_every_cell_gets_the_maximum_over_the_words():

@@ -6,10 +6,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from models import acga, checkpoints
+from models import acga, checkpoints, weights
 from models.acga import ACGA
-from models.checkpoints import CheckpointError, reference_name
+from models.checkpoints import reference_name
 from models.i3d import I3D
+from models.weights import CheckpointError
 
 EPS = 1e-5
 
@@ -60,8 +61,8 @@ def test_equal_models_make_equal_bytes(tmp_path):
 
 
 def test_a_trunk_comes_back_as_it_was_saved(tmp_path):
-    checkpoints.save_trunk(trunk(3), tmp_path / "trunk.safetensors")
-    found = checkpoints.load_trunk(tmp_path / "trunk.safetensors")
+    weights.save_trunk(trunk(3), tmp_path / "trunk.safetensors")
+    found = weights.load_trunk(tmp_path / "trunk.safetensors")
     assert (found.modality, found.eps, found.width) == ("rgb", EPS, 1 / 16)
     assert_same(trunk(3), found)
 
@@ -100,6 +101,15 @@ def test_a_file_tells_its_format(tmp_path):
     assert checkpoints.is_reference(reference(tmp_path / "zipped", {}))
     for name in ("ours", "theirs", "zipped"):
         assert_same(model(), checkpoints.load_any(tmp_path / name, EPS))
+
+
+def test_the_trunk_inside_a_trained_model_is_read_alone(tmp_path):
+    checkpoints.save(model(), tmp_path / "ours")
+    checkpoints.save_reference(model(), tmp_path / "theirs")
+    for name in ("ours", "theirs"):
+        found = weights.load_video(tmp_path / name, EPS)
+        assert_same(model().video, found)
+        assert found.eps == EPS and not found.training
 
 
 def test_old_checkpoints_without_step_counts_are_read(tmp_path):
@@ -148,7 +158,7 @@ class Malicious:
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, zipped):
     target, path = tmp_path / "owned", tmp_path / "evil"
     torch.save({"state_dict": Malicious(target)}, path, _use_new_zipfile_serialization=zipped)
-    for load in (checkpoints.load_reference, checkpoints.load_i3d, checkpoints.load_any):
+    for load in (checkpoints.load_reference, weights.load_i3d, checkpoints.load_any):
         with pytest.raises(CheckpointError, match="not weights alone"):
             load(path, EPS)
     assert not target.exists()
@@ -159,11 +169,11 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, zipped):
 @pytest.mark.parametrize("kept", [0, 5, 100, 5000])
 def test_truncated_files_are_refused(tmp_path, kept):
     checkpoints.save(model(), tmp_path / "ours")
-    checkpoints.save_trunk(trunk(), tmp_path / "trunk")
+    weights.save_trunk(trunk(), tmp_path / "trunk")
     checkpoints.save_reference(model(), tmp_path / "theirs", epoch=1)
     for path in list(tmp_path.iterdir()):
         path.write_bytes(path.read_bytes()[:kept])
-    for load, name in ((checkpoints.load, "ours"), (checkpoints.load_trunk, "trunk")):
+    for load, name in ((checkpoints.load, "ours"), (weights.load_trunk, "trunk")):
         with pytest.raises(CheckpointError, match=name):
             load(tmp_path / name)
     with pytest.raises(CheckpointError, match="theirs"):
@@ -174,7 +184,7 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         checkpoints.load(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="nowhere"):
-        checkpoints.load_i3d(tmp_path / "nowhere", EPS)
+        weights.load_i3d(tmp_path / "nowhere", EPS)
     with pytest.raises(CheckpointError, match="nowhere"):
         checkpoints.load_any(tmp_path / "nowhere", EPS)
 
@@ -182,7 +192,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_other_safetensors_files_are_refused(tmp_path):
     save_file({"weight": torch.zeros(1)}, tmp_path / "bare")
     save_file({"weight": torch.zeros(1)}, tmp_path / "odd", {"acga": '{"eps": 1}'})
-    checkpoints.save_trunk(trunk(), tmp_path / "trunk")
+    weights.save_trunk(trunk(), tmp_path / "trunk")
     for name in ("bare", "odd", "trunk"):
         with pytest.raises(CheckpointError, match=name):
             checkpoints.load(tmp_path / name)
@@ -193,14 +203,14 @@ def test_the_ports_weights_are_read_with_or_without_step_counts(tmp_path):
     torch.save(state, tmp_path / "new.pth")
     torch.save({name: state[name] for name in state if "num_batches" not in name}, tmp_path / "old.pth")
     for name in ("new.pth", "old.pth"):
-        found = checkpoints.load_i3d(tmp_path / name, EPS)
+        found = weights.load_i3d(tmp_path / name, EPS)
         assert (found.modality, found.eps, found.width) == ("rgb", EPS, 1 / 16)
         assert_same(trunk(), found)
 
 
 def test_the_ports_flow_weights_are_told_by_their_first_layer(tmp_path):
     torch.save(trunk(modality="flow").state_dict(), tmp_path / "flow.pth")
-    assert checkpoints.load_i3d(tmp_path / "flow.pth", EPS).modality == "flow"
+    assert weights.load_i3d(tmp_path / "flow.pth", EPS).modality == "flow"
 
 
 def test_weights_that_lack_a_layer_are_refused(tmp_path):
@@ -208,10 +218,10 @@ def test_weights_that_lack_a_layer_are_refused(tmp_path):
     del state["mixed_5c.branch_0.conv3d.weight"]
     torch.save(state, tmp_path / "short.pth")
     with pytest.raises(CheckpointError, match=r"missing names \['mixed_5c.branch_0.conv3d.weight'\]"):
-        checkpoints.load_i3d(tmp_path / "short.pth", EPS)
+        weights.load_i3d(tmp_path / "short.pth", EPS)
 
 
 def test_a_list_is_no_state_dict(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="holds a list"):
-        checkpoints.load_i3d(tmp_path / "list.pth", EPS)
+        weights.load_i3d(tmp_path / "list.pth", EPS)

@@ -6,7 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from models.enlarged import convolve_enlarged, enlarged, shifted_interpolation
+from models.enlarged import (
+    convolve_enlarged,
+    described_rows,
+    enlarged,
+    enlarged_columns,
+    place_weights,
+    shifted_interpolation,
+)
+from models.spatial import coordinates
+
+
+def test_enlarging_is_linear_between_the_centres_of_pixels():
+    row = torch.tensor([[[[0.0, 4.0]]]])
+    assert enlarged(row, (1, 8)).flatten().tolist() == [0, 0, 0.5, 1.5, 2.5, 3.5, 4, 4]
 
 
 def test_twice_as_many_values_by_hand():
@@ -33,6 +46,36 @@ def test_outputs_and_gradients_equal_the_direct_form_at_the_borders_too(small, f
     expected = torch.autograd.grad(direct, (maps, weight), pull)
     for found, wanted in zip(torch.autograd.grad(ours, (maps, weight), pull), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    small=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    factor=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 2**31),
+)
+def test_words_coordinates_and_bias_are_convolved_as_if_they_were_there(small, factor, seed):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
+
+    height, width = small[0] * factor[0], small[1] * factor[1]
+    words, weight, bias = normal(2, 3, *small), normal(4, 11, 3, 3), normal(4)
+    where = coordinates(height, width, dtype=torch.float64).expand(2, -1, -1, -1)
+    maps = torch.cat([enlarged(words, (height, width)), where], dim=1)
+    direct = functional.conv2d(maps, weight, bias, padding=1)
+
+    of_words = weight[:, :3].permute(1, 2, 3, 0).reshape(3, -1)
+    of_places = place_weights(weight[:, 3:], bias, (height, width))
+    columns = enlarged_columns(words.permute(0, 2, 3, 1), of_words, of_places, width)
+    rows = described_rows(small[0], height, torch.float64, torch.device("cpu"))
+    ours = (rows @ columns).view(2, height, width, 4).permute(0, 3, 1, 2)
+    torch.testing.assert_close(ours, direct, rtol=0, atol=1e-12)
+    pull = torch.randn(direct.shape, dtype=torch.float64, generator=generator)
+    expected = torch.autograd.grad(direct, (words, weight, bias), pull)
+    for found, wanted in zip(torch.autograd.grad(ours, (words, weight, bias), pull), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
 
 
 def test_what_is_kept_in_inference_serves_training():
