@@ -29,7 +29,8 @@ class Source:
 @dataclass(frozen=True)
 class Clips:
     """The frames at `wanted`, increasing, and for each labelled number the indices of its clip, among the first
-    `usable` of the frames that decode. `rules` are those of `data.defects` that the video met."""
+    `usable` of the frames that decode; the frame after each clip is there, too. `rules` are those of `data.defects`
+    that the video met."""
 
     decoded: Decoded
     wanted: tuple[int, ...]
@@ -41,6 +42,11 @@ class Clips:
         """The frames (RGB) of the clip around a labelled frame, edge frames repeated."""
         place = {index: position for position, index in enumerate(self.wanted)}
         return [self.decoded.frames[place[index]] for index in self.indices[number]]
+
+    def following(self, number: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        """The frame (RGB) after the clip around a labelled frame; none where the video ends with the clip."""
+        after = self.indices[number][-1] + 1
+        return self.decoded.frames[self.wanted.index(after)] if after < self.usable else None
 
     def ledger(self, number: int) -> ClipLedger:
         """Where the frames of the clip around a labelled frame come from."""
@@ -59,7 +65,7 @@ def decode(decoder: Decoder, video: Source, length: int, limit_seconds: float, v
     for _ in range(2):
         try:
             indices = _indices(video, length, usable)
-            wanted = tuple(sorted({index for clip in indices.values() for index in clip}))
+            wanted = tuple(sorted({index for clip in indices.values() for index in _with_following(clip, usable)}))
             decoded = decoder.clips(video.path, wanted, limit_seconds)
         except FrameOutOfRange:
             count = decoder.clips(video.path, (), limit_seconds).count
@@ -81,6 +87,11 @@ def _indices(video: Source, length: int, count: int) -> dict[int, tuple[int, ...
         return {number: clip_indices(number - 1, length, count) for number in video.labelled}
     except FrameOutOfRange as error:
         raise FrameOutOfRange(f"video {video.id}: {error} ({video.path}). {REMEDY}") from None
+
+
+def _with_following(clip: tuple[int, ...], usable: int) -> tuple[int, ...]:
+    after = clip[-1] + 1
+    return (*clip, after) if after < usable else clip
 
 
 def _rules(video: Source, count: int) -> tuple[str, ...]:

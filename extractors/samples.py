@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 
-from extractors.shards import ShardReader
-from models.training import Batch
+from extractors.shards import ShardReader, read_rows
+from models.samples import Batch
 
 
 class StoredSamples:
-    """A `models.training.SampleSource` over Samples, TextFeatures, VisualFeatures and Masks artifacts."""
+    """A `models.samples.SampleSource` over Samples, TextFeatures, VisualFeatures and Masks artifacts.
+
+    Features are float16 as stored, or float32 in batches with a clip whose row has a scale other than 1."""
 
     def __init__(
         self,
@@ -26,18 +31,29 @@ class StoredSamples:
         self._text, self._visual, self._masks = text, visual, masks
         self._queries = _rows(text)
         self._clips = [_rows(reader) for reader in visual]
+        self._scales = [_scales(reader) for reader in visual]
         self._instances = [_rows(reader) for reader in masks]
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Sequence[Path]]) -> "StoredSamples":
-        """The samples of artifacts, given by stage; the shards of one stage in their order."""
+    def of(cls, inputs: Mapping[str, Sequence[Path]], stream: str) -> "StoredSamples":
+        """The samples of artifacts, given by stage, with the features of a stream; shards in their order."""
         (samples,), (text,) = inputs["Samples"], inputs["TextFeatures"]
         return cls(
             json.loads((samples / "samples.json").read_bytes())["samples"],
             ShardReader(text / "text.h5"),
-            [ShardReader(folder / "visual.h5") for folder in inputs["VisualFeatures"]],
+            [ShardReader(folder / "visual.h5") for folder in inputs[f"VisualFeatures.{stream}"]],
             [ShardReader(folder / "masks.h5") for folder in inputs["Masks"]],
         )
+
+    @property
+    def features_shape(self) -> tuple[int, ...]:
+        """The shape of a clip's features."""
+        return self._visual[0].shape("features")
+
+    @property
+    def videos(self) -> list[str]:
+        """The id of each sample's video."""
+        return [sample["clip"].rpartition("/")[0] for sample in self.samples]
 
     @property
     def clips(self) -> list[list[int]]:
@@ -55,16 +71,28 @@ class StoredSamples:
         wanted = [self.samples[index] for index in indices]
         clips = list(dict.fromkeys((sample["shard"], sample["clip"]) for sample in wanted))
         place = {clip: position for position, (_, clip) in enumerate(clips)}
-        features = [self._visual[shard].read("features", self._clips[shard][clip]) for shard, clip in clips]
-        words = [self._text.read("words", self._queries[sample["query"]]) for sample in wanted]
+        mirrored = self._words("mirrored", wanted) if "mirrored" in self._text.names else None
         return Batch(
-            features=torch.from_numpy(np.stack(features)),
+            features=self._features([(shard, self._clips[shard][clip]) for shard, clip in clips]),
             clip=torch.tensor([place[sample["clip"]] for sample in wanted]),
-            words=torch.from_numpy(np.stack(words)),
+            words=self._words("words", wanted),
             small=self._targets("small", wanted),
             medium=self._targets("medium", wanted),
             large=self._targets("large", wanted),
+            mirrored_words=mirrored,
         )
+
+    def _words(self, name: str, wanted: Sequence[Mapping[str, Any]]) -> Float[Tensor, "b l d"]:
+        """The word vectors of samples, as they are or of the mirrored sentences."""
+        return torch.from_numpy(np.stack([self._text.read(name, self._queries[sample["query"]]) for sample in wanted]))
+
+    def _features(self, places: Sequence[tuple[int, int]]) -> Float[Tensor, "c f t h w"]:
+        """The features of clips, given by shard and row."""
+        features = torch.from_numpy(read_rows("features", [(self._visual[shard], row) for shard, row in places]))
+        scales = torch.from_numpy(np.stack([self._scales[shard][row] for shard, row in places]))
+        if bool((scales == 1).all()):
+            return features
+        return features.float().mul_(rearrange(scales, "c -> c 1 1 1 1"))
 
     def _targets(self, resolution: str, wanted: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         return torch.from_numpy(np.stack([self._target(resolution, sample) for sample in wanted]))
@@ -79,3 +107,8 @@ class StoredSamples:
 
 def _rows(reader: ShardReader) -> dict[str, int]:
     return {name: row for row, name in enumerate(reader.ids)}
+
+
+def _scales(reader: ShardReader) -> np.ndarray:
+    """What each row's features are multiplied by: its scale, or 1 in a shard that was written without scales."""
+    return reader.array("scale") if "scale" in reader.names else np.ones(len(reader), np.float32)

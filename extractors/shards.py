@@ -1,6 +1,7 @@
 """Shards: HDF5 files of rows, written once and read by many. The one module that knows the HDF5 layout.
 
-/<name>       (rows, *shape)   one chunk a row, Zstandard; arrays of less than 1 KiB a row lie plain and unchunked
+/<name>       (rows, *shape)   one chunk a row: Zstandard, after a byte shuffle where the first rows are smaller by it;
+                               arrays of less than 1 KiB a row lie plain and unchunked
 /ids          (rows,)          UTF-8
 /valid        (rows,) uint8    1 where the row was written, and itself written last: HDF5 reads unwritten rows as zeros
 /digests      (rows, 32) uint8 SHA-256 of the row's id and arrays
@@ -9,7 +10,7 @@ attributes    the caller's, and `shard_format`
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,9 +19,16 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from extractors.chunks import LEVEL, Chunk, Codec, DamagedChunk, smallest, unpack
+
 FORMAT = 1
-_LEVEL = 3
 _PLAIN_BELOW_BYTES = 1024
+_MEASURED_ROWS = 4
+_CODECS: dict[tuple[int, ...], Codec] = {
+    (): "none",
+    (hdf5plugin.Zstd.filter_id,): "zstd",
+    (h5py.h5z.FILTER_SHUFFLE, hdf5plugin.Zstd.filter_id): "shuffle+zstd",
+}
 _RESERVED = ("ids", "valid", "digests")
 _FORMAT_ATTRIBUTE = "shard_format"
 
@@ -31,8 +39,9 @@ class ShardWriter:
     """A context that writes `rows` rows of the `arrays` (name -> shape of a row, dtype) to `path`.
 
     The file lies at `path` + ".part" until every row is written, flushed to disk and verified; after an error nothing
-    is left. Files are byte-identical from run to run with the same versions of HDF5 and Zstandard. Leaving the context
-    raises IncompleteShard where a row was not written, CorruptShard where one does not read back."""
+    is left. The codec of an array is the one that takes fewer bytes for the first four rows written. Files are
+    byte-identical from run to run with the same versions of HDF5 and Zstandard and the same order of writing. Leaving
+    the context raises IncompleteShard where a row was not written, CorruptShard where one does not read back."""
 
     def __init__(
         self,
@@ -48,6 +57,15 @@ class ShardWriter:
         self._arrays = {
             name: (tuple(shape), _little(np.dtype(dtype))) for name, (shape, dtype) in sorted(arrays.items())
         }
+        self._small = {
+            name: np.zeros((rows, *shape), dtype)
+            for name, (shape, dtype) in self._arrays.items()
+            if int(np.prod(shape)) * dtype.itemsize < _PLAIN_BELOW_BYTES
+        }
+        self._large = [name for name in self._arrays if name not in self._small]
+        measured = any(self._arrays[name][1].itemsize > 1 for name in self._large)  # bytes are never shuffled
+        self._wait_for = _MEASURED_ROWS if measured else 1
+        self._waiting: list[tuple[int, dict[str, np.ndarray]]] | None = []  # rows, until the codecs are chosen
         self._attributes = {**attributes, _FORMAT_ATTRIBUTE: FORMAT}
         self._ids: list[str] = [""] * rows
         self._written = [False] * rows
@@ -55,13 +73,11 @@ class ShardWriter:
 
     def __enter__(self) -> "ShardWriter":
         self._file = h5py.File(self._part, "w", libver="earliest", track_order=False)
-        for name, (shape, dtype) in self._arrays.items():
-            self._create(name, shape, dtype)
         for name, value in sorted(self._attributes.items()):
             self._file.attrs[name] = value
         return self
 
-    def write(self, row: int, id: str, **arrays: np.ndarray) -> None:
+    def write(self, row: int, id: str, **arrays: np.ndarray | np.generic) -> None:
         """Writes one row, once. Raises WrongRow where row, names, shapes or dtypes are not the declared ones."""
         where = f"shard {self._path}, row {row} ({id})"
         if not 0 <= row < len(self._ids) or self._written[row]:
@@ -72,8 +88,15 @@ class ShardWriter:
             if arrays[name].shape != shape or arrays[name].dtype != dtype:
                 found = f"{arrays[name].dtype} {arrays[name].shape}"
                 raise WrongRow(f"{where}: {name} is {found}; declared is {dtype} {shape}.")
-        for name in self._arrays:
-            self._file[name][row] = arrays[name]
+        for name, values in self._small.items():
+            values[row] = arrays[name]
+        large = {name: arrays[name] for name in self._large}
+        if self._waiting is None:
+            self._store(row, large)
+        else:
+            self._waiting.append((row, {name: np.array(value) for name, value in large.items()}))
+            if len(self._waiting) == self._wait_for:
+                self._settle()
         self._digests[row] = np.frombuffer(_row_digest(id, arrays), np.uint8)
         self._ids[row], self._written[row] = id, True
 
@@ -81,14 +104,15 @@ class ShardWriter:
         """Declares that only the first `rows` rows are to be written. Raises WrongRow where that cannot be."""
         if rows == len(self._ids):
             return
-        fixed = [name for name in self._arrays if self._file[name].chunks is None]
-        if not 0 <= rows < len(self._ids) or any(self._written[rows:]) or fixed:
+        if not 0 <= rows < len(self._ids) or any(self._written[rows:]):
             raise WrongRow(
-                f"shard {self._path}: cannot be cut from {len(self._ids)} to {rows} rows; later ones are written, or"
-                f" arrays are unchunked ({', '.join(fixed) or 'none'})."
+                f"shard {self._path}: cannot be cut from {len(self._ids)} to {rows} rows: there are no more rows, or"
+                " later ones are written."
             )
-        for name, (shape, _) in self._arrays.items():
-            self._file[name].resize((rows, *shape))
+        self._small = {name: values[:rows] for name, values in self._small.items()}
+        if self._waiting is None:
+            for name in self._large:
+                self._file[name].resize(rows, axis=0)
         self._ids, self._written, self._digests = self._ids[:rows], self._written[:rows], self._digests[:rows]
 
     def __exit__(
@@ -101,13 +125,22 @@ class ShardWriter:
             self._file.close()
             self._part.unlink(missing_ok=True)
 
-    def _create(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        whole = (len(self._ids), *shape)
-        if int(np.prod(shape)) * dtype.itemsize < _PLAIN_BELOW_BYTES or 0 in whole:
-            self._file.create_dataset(name, whole, dtype, track_times=False)
-            return
-        layout = {"chunks": (1, *shape), "maxshape": whole, **hdf5plugin.Zstd(clevel=_LEVEL)}
-        self._file.create_dataset(name, whole, dtype, track_times=False, **layout)
+    def _settle(self) -> None:
+        """Creates the chunked arrays with the codecs that the waiting rows tell, and stores those rows."""
+        waiting, self._waiting = self._waiting or [], None
+        for name in self._large:
+            shape, dtype = self._arrays[name]
+            whole, layout = (len(self._ids), *shape), {}
+            if waiting:
+                shuffle = smallest(arrays[name] for _, arrays in waiting) == "shuffle+zstd"
+                layout = {"chunks": (1, *shape), "maxshape": whole, "shuffle": shuffle, **hdf5plugin.Zstd(clevel=LEVEL)}
+            self._file.create_dataset(name, whole, dtype, track_times=False, **layout)
+        for row, arrays in waiting:
+            self._store(row, arrays)
+
+    def _store(self, row: int, arrays: Mapping[str, np.ndarray | np.generic]) -> None:
+        for name, value in arrays.items():
+            self._file[name][row] = value
 
     def _finish(self) -> None:
         missing = [row for row, written in enumerate(self._written) if not written]
@@ -115,6 +148,10 @@ class ShardWriter:
             raise IncompleteShard(
                 f"shard {self._path}: {len(missing)} of {len(self._ids)} rows were not written, first {missing[0]}."
             )
+        if self._waiting is not None:
+            self._settle()
+        for name, values in self._small.items():
+            self._file.create_dataset(name, data=values, track_times=False)
         encoded = [id.encode() for id in self._ids]
         text = h5py.string_dtype("utf-8", max((len(id) for id in encoded), default=1) or 1)
         self._file.create_dataset("ids", data=np.array(encoded, dtype=text), track_times=False)
@@ -159,6 +196,18 @@ class ShardReader:
         """The shape of one row of an array."""
         return tuple(self._dataset(name).shape[1:])
 
+    def dtype(self, name: str) -> np.dtype:
+        """The type of an array's values."""
+        return self._dataset(name).dtype
+
+    def codec(self, name: str) -> Codec:
+        """How the chunks of an array are compressed. Raises CorruptShard where no shard is compressed so."""
+        properties = self._dataset(name).id.get_create_plist()
+        filters = tuple(properties.get_filter(place)[0] for place in range(properties.get_nfilters()))
+        if filters not in _CODECS:
+            raise CorruptShard(f"shard {self.path}: {name} has the HDF5 filters {filters}. Build it again.")
+        return _CODECS[filters]
+
     def read(self, name: str, row: int) -> np.ndarray:
         """One row of an array. Raises CorruptShard."""
         dataset = self._dataset(name)
@@ -167,9 +216,12 @@ class ShardReader:
         try:
             return np.asarray(dataset[row])
         except OSError as error:
-            raise CorruptShard(
-                f"shard {self.path}, row {row}: {name} does not read ({error}). Build it anew."
-            ) from None
+            raise self._unreadable(name, row, error) from None
+
+    def read_many(self, name: str, rows: Sequence[int]) -> np.ndarray:
+        """Rows of an array, stacked in this order: as `read`, faster for large ones. Raises CorruptShard."""
+        dataset = self._dataset(name)
+        return _gathered(name, [(self, row) for row in rows], np.empty((len(rows), *dataset.shape[1:]), dataset.dtype))
 
     def array(self, name: str) -> np.ndarray:
         """A whole array. Raises CorruptShard."""
@@ -216,6 +268,20 @@ class ShardReader:
             self._datasets[name] = file[name]
         return self._datasets[name]
 
+    def _chunk(self, name: str, row: int, out: np.ndarray) -> Chunk | None:
+        """The chunk that is a row; none where the row is not a whole chunk, or HDF5 skipped a filter for it."""
+        dataset = self._dataset(name)
+        if dataset.chunks != (1, *out.shape) or not 0 <= row < len(dataset):
+            return None
+        try:
+            skipped, packed = dataset.id.read_direct_chunk((row, *(0 for _ in out.shape)))
+        except OSError as error:
+            raise self._unreadable(name, row, error) from None
+        return None if skipped else Chunk(f"shard {self.path}, row {row}: {name}", packed, self.codec(name), out)
+
+    def _unreadable(self, name: str, row: int, error: OSError) -> "CorruptShard":
+        return CorruptShard(f"shard {self.path}, row {row}: {name} does not read ({error}). Build it again.")
+
     def _file(self) -> h5py.File:
         if self._opened is None or self._opened[0] != os.getpid():
             try:
@@ -229,6 +295,38 @@ class ShardReader:
                 raise CorruptShard(f"shard {self.path}: no shard of format {FORMAT}. Build it again.")
             self._opened, self._datasets = (os.getpid(), file), {}
         return self._opened[1]
+
+
+def read_rows(name: str, places: Sequence[tuple[ShardReader, int]]) -> np.ndarray:
+    """The rows of an array at places in several shards, stacked in this order; as `ShardReader.read_many`.
+
+    Raises CorruptShard, and MixedShards where the shards' rows differ in shape or dtype, or there are none."""
+    kinds = {(reader.shape(name), reader.dtype(name)) for reader in {reader for reader, _ in places}}
+    if len(kinds) != 1:
+        found = ", ".join(sorted(f"{dtype} {shape}" for shape, dtype in kinds)) or "nothing"
+        raise MixedShards(f"rows of {name} are {found}; expected one shape and dtype. Build the shards by one config.")
+    ((shape, dtype),) = kinds
+    return _gathered(name, places, np.empty((len(places), *shape), dtype))
+
+
+def _gathered(name: str, places: Sequence[tuple[ShardReader, int]], out: np.ndarray) -> np.ndarray:
+    """`out` filled with these rows."""
+    try:
+        unpack(_chunks(name, places, out))
+    except DamagedChunk as error:
+        raise CorruptShard(f"{error}. Build it again.") from None
+    return out
+
+
+def _chunks(name: str, places: Sequence[tuple[ShardReader, int]], out: np.ndarray) -> Iterator[Chunk]:
+    """The chunks of these rows; rows that are not whole chunks are read at once."""
+    for place, (reader, row) in enumerate(places):
+        target = out[place, ...]
+        chunk = reader._chunk(name, row, target)
+        if chunk is None:
+            target[...] = reader.read(name, row)
+        else:
+            yield chunk
 
 
 def content_hash(path: Path) -> str:
@@ -249,7 +347,7 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _row_digest(id: str, arrays: Mapping[str, np.ndarray]) -> bytes:
+def _row_digest(id: str, arrays: Mapping[str, np.ndarray | np.generic]) -> bytes:
     digest = hashlib.sha256()
     _feed(digest, "id", id)
     for name, value in sorted(arrays.items()):
@@ -264,8 +362,7 @@ def _feed(digest: Any, *texts: str) -> None:
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 
-def _bytes(value: np.ndarray) -> bytes:
-    value = np.asarray(value)
+def _bytes(value: np.ndarray | np.generic) -> bytes:
     return np.ascontiguousarray(value, dtype=_little(value.dtype)).tobytes()
 
 
@@ -295,3 +392,7 @@ class IncompleteShard(RuntimeError):
 
 class CorruptShard(OSError):
     """A file that is not what was written."""
+
+
+class MixedShards(ValueError):
+    """Shards whose rows cannot be stacked."""

@@ -1,49 +1,53 @@
 """Visual features: what the frozen trunk makes of clips."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float16, UInt8
+from einops import rearrange
+from jaxtyping import Float, Float16, Float32, UInt8
+from torch import Tensor
 
-from models.i3d import I3D, to_unit_range
+from models.backbones import Backbone
+from models.i3d import to_unit_range
+from models.order import prefetched
 
-_LARGEST = float(np.finfo(np.float16).max)
-
-Clip = UInt8[np.ndarray, "t s s 3"]
+Clips = UInt8[np.ndarray, "n t s s 3"] | Float16[np.ndarray, "n t s s 2"]
 
 
-def extract(i3d: I3D, clips: Iterable[Clip], tap: str, batch: int) -> Iterator[Float16[np.ndarray, "c t2 s2 s2"]]:
-    """The features after layer `tap` of each clip (letterboxed RGB), on the device and in the dtype of the trunk.
+def extract(
+    video: Backbone, load: Callable[[Sequence[int]], Clips], batches: Sequence[Sequence[int]], tap: str, batch: int
+) -> Iterator[tuple[int, Float32[np.ndarray, "c t2 s2 s2"]]]:
+    """Yield the position of each clip with its features after layer `tap`, as the batches list the positions.
 
-    Always `batch` clips at a time, the last ones completed by zeros, since convolution results depend on that number
-    in their last bits: give the clips of one video, so that its features depend on no other. The trunk is put in
-    evaluation mode. Raises FeatureOutOfRange."""
-    i3d.eval().to(memory_format=torch.channels_last_3d)
-    weight = next(i3d.parameters())
-    remaining, first = iter(clips), 0
-    while chunk := list(islice(remaining, batch)):
-        frames = torch.from_numpy(np.stack(chunk)).to(weight.device)
-        images = to_unit_range(frames).to(weight.dtype)
-        missing = batch - len(chunk)
-        images = torch.cat([images, images.new_zeros((missing, *images.shape[1:]))])
+    `load` reads clips: letterboxed RGB, or flow in [-1, 1] for a backbone that sees flow; the next ones are read in a
+    thread meanwhile. Always `batch` clips are computed at a time, those missing being zeros, since convolution results
+    depend on that number in their last bits: let no batch cross videos, so that the features of one depend on no other.
+    On the device and in the dtype of the trunk, which is put in evaluation mode."""
+    video.eval()
+    weight = next(video.parameters())
+    for positions, clips in zip(batches, prefetched(load, batches), strict=True):
+        images = as_images(torch.from_numpy(clips).to(weight.device)).to(weight.dtype)
+        images = torch.cat([images, images.new_zeros((batch - len(images), *images.shape[1:]))])
         with torch.inference_mode():
-            features = i3d.trunk(images, tap)[: len(chunk)].float().cpu().numpy()
-        for place, feature in enumerate(features):
-            yield _halved(feature, first + place, tap)
-        first += len(chunk)
+            features = video.trunk(images, tap)[: len(clips)].float().cpu().numpy()
+        yield from zip(positions, features, strict=True)
 
 
-def _halved(feature: np.ndarray, clip: int, tap: str) -> Float16[np.ndarray, "c t2 s2 s2"]:
-    largest = float(np.abs(feature).max(initial=0.0))
-    if not largest <= _LARGEST:  # also where it is not a number
-        raise FeatureOutOfRange(
-            f"clip {clip}: features after {tap} reach {largest:g}; float16 holds {_LARGEST:g}. Check visual.weights "
-            "and visual.batch_norm: the two may not belong together."
-        )
-    return feature.astype(np.float16)
+def as_images(clips: UInt8[Tensor, "b t s s 3"] | Float[Tensor, "b t s s 2"]) -> Float[Tensor, "b i t s s"]:
+    """Return clips as a trunk expects them: float32 in [-1, 1], channels first."""
+    if clips.dtype == torch.uint8:
+        return to_unit_range(clips)
+    return rearrange(clips, "b t h w c -> b c t h w").float()
 
 
-class FeatureOutOfRange(ValueError):
-    """Features that float16 cannot hold."""
+def batches_of(videos: Sequence[str], batch: int) -> list[list[int]]:
+    """Return the positions of clips in batches of at most `batch`, none of which crosses videos.
+
+    `videos` are the ids of the clips' videos, those of one video together."""
+    found: list[list[int]] = []
+    for position, video in enumerate(videos):
+        if not found or len(found[-1]) == batch or videos[found[-1][0]] != video:
+            found.append([])
+        found[-1].append(position)
+    return found

@@ -11,9 +11,10 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from models.attention import CrossGuidedAttention, SentenceTiling
+from models.backbones import Backbone, BackboneSizes, assemble_backbone, sizes_of
 from models.convolution import working_precision
 from models.decoder import Decoder, Responses
-from models.i3d import HEAD, I3D, Mixed
+from models.i3d import Mixed
 from models.inception import mixed
 from models.initialisation import initialise_averaging, initialise_default, initialise_kaiming, initialise_linear
 from models.layers import Mode
@@ -27,15 +28,14 @@ class UnknownInitialisation(ValueError):
 
 @dataclass(frozen=True)
 class Sizes:
-    """All that is needed to build an ACGA but its weights."""
+    """All that is needed to build an ACGA but its weights; `video` is its backbone's."""
 
-    modality: str
-    eps: float
-    width: float
+    video: BackboneSizes
     word_dim: int
     channels: tuple[int, int]
     widths: tuple[int, int, int]
     attention: bool
+    fused: bool = True
 
 
 class WordEncoder(nn.Module):
@@ -52,13 +52,13 @@ class WordEncoder(nn.Module):
 
 
 class ACGA(nn.Module):
-    """The network. It carries the whole I3D, of which only the head (`mixed_4f`) runs and is trained here.
+    """The network. It carries the whole backbone, of which only the head (I3D's `mixed_4f`) runs and is trained here.
 
     `mode` says how it computes: "plain" applies the paper's operations one by one, "fast" gives the same values.
     """
 
     def __init__(
-        self, video: I3D, text: WordEncoder, attention: CrossGuidedAttention | SentenceTiling, decoder: Decoder
+        self, video: Backbone, text: WordEncoder, attention: CrossGuidedAttention | SentenceTiling, decoder: Decoder
     ) -> None:
         super().__init__()
         self.video = video
@@ -81,13 +81,12 @@ class ACGA(nn.Module):
     def sizes(self) -> Sizes:
         """What `assemble` needs to build this network again."""
         return Sizes(
-            modality=self.video.modality,
-            eps=self.video.eps,
-            width=self.video.width,
+            video=sizes_of(self.video),
             word_dim=self.text.word_dim,
             channels=self.decoder.channels,
             widths=self.decoder.widths,
             attention=isinstance(self.attention, CrossGuidedAttention),
+            fused=self.decoder.fusion is not None,
         )
 
     def forward(
@@ -108,8 +107,8 @@ class ACGA(nn.Module):
         return self.decoder(vision, language)
 
     def head(self, features: Float[Tensor, "c f t h w"]) -> Float[Tensor, "c v h w"]:
-        """Return the mean over time of `mixed_4f` of the trunk's features."""
-        block = self.video.get_submodule(HEAD)
+        """Return the mean over time of what the backbone's head makes of the trunk's features."""
+        block = self.video.get_submodule(self.video.head_name)
         if self.mode == "plain" or not isinstance(block, Mixed):
             return self.video.head(features).mean(2)
         precision = working_precision(features.dtype, features.device)
@@ -120,20 +119,19 @@ class ACGA(nn.Module):
     def train(self, mode: bool = True) -> "ACGA":
         """Set the mode of all that is trained; the frozen trunk always evaluates."""
         super().train(mode)
-        for name, module in self.video.named_children():
-            if name != HEAD:
-                module.eval()
+        self.video.eval()
+        self.video.get_submodule(self.video.head_name).train(mode)
         return self
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the parameters that training changes, with their names: I3D's head and everything after it."""
+        """Yield the parameters that training changes, with their names: the backbone's head and everything after it."""
         for name, parameter in self.named_parameters():
-            if name.startswith(f"video.{HEAD}.") or not name.startswith("video."):
+            if name.startswith(f"video.{self.video.head_name}.") or not name.startswith("video."):
                 yield name, parameter
 
 
 def build(
-    video: I3D,
+    video: Backbone,
     word_dim: int,
     channels: tuple[int, int],
     widths: tuple[int, int, int],
@@ -141,8 +139,9 @@ def build(
     initialisation: str,
     generator: Generator,
     mode: Mode = "fast",
+    fused: bool = True,
 ) -> ACGA:
-    """Return a new network around an I3D, which stays as it is; sizes as in the paper: 300, (256, 128), (256, 128, 64).
+    """Return a new network around a backbone, which stays as it is; the paper's sizes: 300, (256, 128), (256, 128, 64).
 
     authors: linear layers N(0, 0.02) without bias, convolutions by PyTorch's default.
     scaled: for training from scratch. After the L2 norm visual entries are about 1/sqrt(channels) beside coordinates
@@ -152,32 +151,31 @@ def build(
     """
     if initialisation not in ("authors", "scaled"):
         raise UnknownInitialisation(f"ACGA initialisation {initialisation!r}: expected 'authors' or 'scaled'.")
-    model = around(video, word_dim, channels, widths, attention, mode)
+    model = around(video, Sizes(sizes_of(video), word_dim, channels, widths, attention, fused), mode)
     for part in (model.text, model.attention, model.decoder):
         initialise_default(part, generator)
         initialise_linear(part, generator)
     if initialisation == "scaled":
-        scale_visual_columns(model.attention, video.channels[HEAD])
+        scale_visual_columns(model.attention, video.channels[video.head_name])
         attend_to_likeness(model.attention)
         for head in (model.decoder.mask_small, model.decoder.mask_medium, model.decoder.mask_large):
             initialise_kaiming(head, generator)
-        initialise_averaging(model.decoder.fusion)
+        if model.decoder.fusion is not None:
+            initialise_averaging(model.decoder.fusion)
     return model
 
 
 def assemble(sizes: Sizes, mode: Mode = "fast") -> ACGA:
     """Return a network of these sizes whose weights are to be loaded."""
-    video = I3D(sizes.modality, sizes.eps, sizes.width)
-    return around(video, sizes.word_dim, sizes.channels, sizes.widths, sizes.attention, mode)
+    return around(assemble_backbone(sizes.video), sizes, mode)
 
 
-def around(
-    video: I3D, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], attention: bool, mode: Mode
-) -> ACGA:
-    """Return a network of these sizes around an I3D."""
-    visual = video.channels[HEAD]
-    attending = CrossGuidedAttention(visual, word_dim, mode) if attention else SentenceTiling()
-    return ACGA(video, WordEncoder(word_dim), attending, Decoder(visual, word_dim, channels, widths, mode))
+def around(video: Backbone, sizes: Sizes, mode: Mode) -> ACGA:
+    """Return a network of these sizes around a backbone."""
+    visual, words = video.channels[video.head_name], sizes.word_dim
+    attending = CrossGuidedAttention(visual, words, mode) if sizes.attention else SentenceTiling()
+    decoder = Decoder(visual, words, sizes.channels, sizes.widths, sizes.fused, mode)
+    return ACGA(video, WordEncoder(words), attending, decoder)
 
 
 def scale_visual_columns(attention: CrossGuidedAttention | SentenceTiling, channels: int) -> None:

@@ -9,15 +9,17 @@ from typing import Any
 import torch
 
 from models.acga import ACGA, Sizes, assemble
+from models.backbones import BackboneSizes
 from models.weights import (
     MODEL_KEY,
     REMEDY,
     CheckpointError,
+    backbone_sizes,
     filled,
     is_reference,
     read_tensors,
+    reference_state,
     shaped,
-    state_dict,
     stem_sizes,
     write_tensors,
 )
@@ -59,7 +61,7 @@ def load_reference(path: Path, eps: float = REFERENCE_EPS) -> ACGA:
 
     Raises CheckpointError, which lists names that are missing or left over and shapes that differ.
     """
-    theirs = state_dict(path)
+    theirs = reference_state(path)
     model = assemble(reference_sizes(theirs, eps, path))
     names = {reference_name(name): name for name in model.state_dict()}
     # What has no counterpart keeps its own name, so that it is reported as left over.
@@ -69,10 +71,13 @@ def load_reference(path: Path, eps: float = REFERENCE_EPS) -> ACGA:
 def save_reference(model: ACGA, path: Path, epoch: int = 0) -> None:
     """Write the model as a checkpoint that the authors' code loads, atomically. It holds no optimiser state.
 
-    Raises CheckpointError for a model without attention, which their code cannot build.
+    Raises CheckpointError for a model that their code cannot build: without attention, fusion or I3D.
     """
-    if not model.sizes.attention:
-        raise CheckpointError(f"Checkpoint {path}: the authors' network has attention, this model has none.")
+    for part, there in (("attention", model.sizes.attention), ("fusion", model.sizes.fused)):
+        if not there:
+            raise CheckpointError(f"Checkpoint {path}: the authors' network has {part}, this model has none.")
+    if model.sizes.video.name != "i3d":
+        raise CheckpointError(f"Checkpoint {path}: the authors' network has I3D, this model {model.sizes.video.name}.")
     state = {reference_name(name): tensor.cpu() for name, tensor in model.state_dict().items()}
     checkpoint = {"epoch": epoch, "state_dict": state, "optimizer": {"state": {}, "param_groups": []}}
     scratch = path.with_name(f".{path.name}.part")
@@ -101,9 +106,7 @@ def reference_sizes(tensors: Mapping[str, Any], eps: float, path: Path) -> Sizes
         return int(shaped(tensors, reference_name(name), 1, path).shape[0])
 
     return Sizes(
-        modality=modality,
-        eps=eps,
-        width=width,
+        video=BackboneSizes("i3d", modality, eps, width, 0),
         word_dim=outputs("text.convolution.weight"),
         channels=(outputs("decoder.upsample_medium.1.weight"), outputs("decoder.upsample_large.1.weight")),
         widths=(
@@ -118,6 +121,7 @@ def reference_sizes(tensors: Mapping[str, Any], eps: float, path: Path) -> Sizes
 def sizes_from(path: Path, values: Mapping[str, Any]) -> Sizes:
     """Return the sizes that a file's metadata holds. Raises CheckpointError."""
     try:
-        return Sizes(**{**values, "channels": tuple(values["channels"]), "widths": tuple(values["widths"])})
+        lists = {"channels": tuple(values["channels"]), "widths": tuple(values["widths"])}
+        return Sizes(**{**values, **lists, "video": backbone_sizes(path, values["video"])})
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"Checkpoint {path}: its sizes {values} make no ACGA: {error!r}. {REMEDY}") from error

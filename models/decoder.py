@@ -17,7 +17,7 @@ from models.layers import Layers, Mode
 
 @dataclass(frozen=True)
 class Responses:
-    """Logits at three resolutions; `large` is the fused response."""
+    """Logits at three resolutions; `large` is the fused response, or that of the large head in a network without."""
 
     small: Float[Tensor, "b h w"]
     medium: Float[Tensor, "b 4*h 4*w"]
@@ -33,9 +33,10 @@ class Decoder(Layers):
         word_dim: int,
         channels: tuple[int, int],
         widths: tuple[int, int, int],
+        fused: bool = True,
         mode: Mode = "fast",
     ) -> None:
-        super().__init__(visual_channels, word_dim, channels, widths)
+        super().__init__(visual_channels, word_dim, channels, widths, fused)
         self.mode = mode
         self.kept: Kept[Weights] = Kept()
 
@@ -51,7 +52,7 @@ class Decoder(Layers):
         self, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h2 w2"], Float[Tensor, "b 1 h3 w3"]]:
         """Return the responses in the layers' precision, computed in autocast's where it is on."""
-        own = self.fusion.weight.dtype
+        own = self.mask_large.last.weight.dtype
         precision = working_precision(own, visual.device)
         with torch.autocast(visual.device.type, enabled=False):
             weights = self.kept.get(tuple(self.parameters()), precision, partial(fast.weights_of, self, precision))

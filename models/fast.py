@@ -51,13 +51,12 @@ class Weights:
     smoothing_bias: Float[Tensor, " c"]
     chain: Chain
     chain_bias: Float[Tensor, " o"]  # inside the frame; in the large head's bias
-    fusion: Float[Tensor, "1 3 3 3"]
-    fusion_bias: Float[Tensor, " 1"]
+    fusion: tuple[Float[Tensor, "1 3 3 3"], Float[Tensor, " 1"]] | None  # weight and bias
 
 
 def weights_of(layers: Layers, dtype: torch.dtype) -> Weights:
     """Return what the operations want of the layers' weights, composed in their own precision and then cast."""
-    upsample = layers.upsample_medium
+    upsample, fusion = layers.upsample_medium, layers.fusion
     chain = Chain.of(layers.upsample_large, layers.mask_large.first.weight[:, : layers.channels[1]])
     of_chain = composed_bias(chain)
     return Weights(
@@ -70,8 +69,7 @@ def weights_of(layers: Layers, dtype: torch.dtype) -> Weights:
         smoothing_bias=present(upsample.smoothing.bias).to(dtype),
         chain=chain.to(dtype),
         chain_bias=of_chain.to(dtype),
-        fusion=layers.fusion.weight.to(dtype),
-        fusion_bias=present(layers.fusion.bias).to(dtype),
+        fusion=None if fusion is None else (fusion.weight.to(dtype), present(fusion.bias).to(dtype)),
     )
 
 
@@ -120,9 +118,12 @@ def decode(
         medium = respond(weights.medium, pixels(tiles, maps.shape[1], maps.shape[2]), words)
         large = respond_large(weights, maps, of_large, words)
     small, medium, large = (rearrange(response, "b h w -> b 1 h w") for response in (small, medium, large))
-    of_small, of_medium, of_large = weights.fusion.split(1, dim=1)
+    if weights.fusion is None:
+        return small, medium, large
+    weight, bias = weights.fusion
+    of_small, of_medium, of_large = weight.split(1, dim=1)
     size = (STEP**2 * height, STEP**2 * width)
-    fused = functional.conv2d(large, of_large, weights.fusion_bias, padding=1)
+    fused = functional.conv2d(large, of_large, bias, padding=1)
     fused = fused + convolve_enlarged(small, of_small, size)
     return small, medium, fused + convolve_enlarged(medium, of_medium, size)
 

@@ -1,6 +1,6 @@
 """The frozen trunk made cheap: batch norm folded into the convolutions, those of 1x1x1 as matrix products.
 
-The values are those of I3D in evaluation mode but for rounding (float32: about 3e-6 of the largest).
+The values are those of the backbone in evaluation mode but for rounding (float32: about 3e-6 of the largest).
 """
 
 import copy
@@ -11,19 +11,35 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from models.i3d import I3D, Unit
+from models.backbones import Backbone
+from models.i3d import Unit
+from models.resnet import ResNet
 
 
-def folded(i3d: I3D) -> I3D:
-    """Return a copy for extraction only: its units are `FoldedUnit`s and it has no batch norm left to train."""
-    trunk = copy.deepcopy(i3d).eval()
+def folded(video: Backbone) -> Backbone:
+    """Return a copy for extraction only: nothing of it can be trained."""
+    trunk = copy.deepcopy(video).eval().requires_grad_(False)
+    if isinstance(trunk, ResNet):
+        return folded_resnet(trunk)
     for name, unit in list(trunk.named_modules()):
         if isinstance(unit, Unit):
             parent, _, own = name.rpartition(".")
             setattr(trunk.get_submodule(parent), own, FoldedUnit(unit))
     return trunk.to(memory_format=torch.channels_last_3d)
+
+
+def folded_resnet(resnet: ResNet) -> ResNet:
+    """Return the ResNet, its batch norms folded into the convolutions: torchvision defines them in pairs."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    found = [(name, module) for name, module in resnet.named_modules() if isinstance(module, kinds)]
+    for (before, convolution), (after, norm) in zip(found[::2], found[1::2], strict=True):
+        if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+            raise TypeError(f"ResNet: expected a convolution {before} and a batch norm {after}")
+        resnet.set_submodule(before, fuse_conv_bn_eval(convolution, norm))
+        resnet.set_submodule(after, nn.Identity())
+    return resnet.to(memory_format=torch.channels_last)
 
 
 class FoldedUnit(nn.Module):

@@ -5,6 +5,7 @@ are those of the paper; `width` multiplies every one of them.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 from einops import rearrange
@@ -36,7 +37,10 @@ LAYERS = (
     "conv3d_1a_7x7", "max_pool_2a", "conv3d_2b_1x1", "conv3d_2c_3x3", "max_pool_3a", "mixed_3b", "mixed_3c",
     "max_pool_4a", "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f", "max_pool_5a", "mixed_5b", "mixed_5c",
 )  # fmt: skip
+TAP = "mixed_4e"
 HEAD = "mixed_4f"
+TIME_STRIDE = 4  # of the trunk up to its tap, as is the next
+SPACE_STRIDE = 16
 
 
 class UnknownModality(ValueError):
@@ -53,6 +57,9 @@ class I3D(nn.Module):
     `eps` is the batch norms': 1e-5 in the authors' copy of the port, 1e-3 in the TensorFlow original.
     Parameters come from PyTorch's global generator until they are initialised or loaded. Raises UnknownModality.
     """
+
+    tap = TAP
+    head_name = HEAD
 
     def __init__(self, modality: str, eps: float, width: float = 1.0) -> None:
         super().__init__()
@@ -77,16 +84,28 @@ class I3D(nn.Module):
             inputs = self.channels[name] = block.outputs
         self.conv3d_0c_1x1 = Classifier(inputs, KINETICS_CLASSES)
 
-    def trunk(self, clip: Float[Tensor, "b image t h w"], tap: str = "mixed_4e") -> Float[Tensor, "b c t2 h2 w2"]:
+    def trunk(self, clip: Float[Tensor, "b image t h w"], tap: str = TAP) -> Float[Tensor, "b c t2 h2 w2"]:
         """Return the output of the layer `tap`: for `mixed_4e`, 528 * width channels at t/4, h/16, w/16.
 
         The clip lies in [-1, 1], RGB (or the two flow components). Raises UnknownTap.
         """
-        if tap not in self.channels:
-            raise UnknownTap(f"I3D has no layer {tap!r} to tap: expected one of {', '.join(self.channels)}.")
-        for name in LAYERS[: LAYERS.index(tap) + 1]:
+        return self.taps(clip, (tap,))[tap]
+
+    def taps(self, clip: Float[Tensor, "b image t h w"], names: Collection[str]) -> dict[str, Tensor]:
+        """Return the outputs of several layers, by name, in one pass. Raises UnknownTap."""
+        unknown = [name for name in names if name not in self.channels]
+        if unknown or not names:
+            raise UnknownTap(f"I3D has no layer {unknown} to tap: expected one or more of {', '.join(self.channels)}.")
+        outputs = {}
+        for name in LAYERS[: max(LAYERS.index(name) for name in names) + 1]:
             clip = self.get_submodule(name)(clip)
-        return clip
+            if name in names:
+                outputs[name] = clip
+        return outputs
+
+    def features_shape(self, length: int, size: int) -> tuple[int, int, int, int]:
+        """Return the shape of the trunk's output for a clip of `length` frames of `size` x `size` pixels."""
+        return (self.channels[TAP], length // TIME_STRIDE, size // SPACE_STRIDE, size // SPACE_STRIDE)
 
     def head(self, features: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b v t h w"]:
         """Return `mixed_4f` of what the trunk gives at `mixed_4e`: 832 * width channels, not negative."""

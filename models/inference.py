@@ -13,17 +13,20 @@ def predict(
     features: Float[Tensor, "c f t h w"],
     words: Float[Tensor, "b l d"],
     clip: Int64[Tensor, " b"] | None = None,
+    precision: str = "float32",
 ) -> Responses:
     """Return each sentence's responses, on the model's device and in its precision; the model is left evaluating.
 
-    The features are the trunk's at `mixed_4e`, in any precision; `clip` is the position of each sentence's clip in
-    them. On a CPU the last bits depend on the batch size, so a caller who compares runs keeps it fixed.
+    The features are the trunk's output, in any precision; `clip` is the position of each sentence's clip in them.
+    With `precision` "bfloat16" the network runs under autocast. On a CPU the last bits depend on the batch size, so a
+    caller who compares runs keeps it fixed.
     """
     weight = model.text.convolution.weight
     model.eval()
-    with torch.inference_mode():
-        return model(
+    with torch.inference_mode(), torch.autocast(weight.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        responses = model(
             features.to(weight.device, weight.dtype),
             words.to(weight.device, weight.dtype),
             None if clip is None else clip.to(weight.device),
         )
+    return Responses(*(each.to(weight.dtype) for each in (responses.small, responses.medium, responses.large)))

@@ -13,10 +13,13 @@ STEP = 4  # between resolutions
 
 
 class Layers(nn.Module):
-    """The decoder's layers: `channels` are the visual channels at medium and large size, `widths` the mask heads'."""
+    """The decoder's layers: `channels` are the visual channels at medium and large size, `widths` the mask heads'.
+
+    Without fusion (`fused` False, for the ablation) the large head's response is the prediction.
+    """
 
     def __init__(
-        self, visual_channels: int, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int]
+        self, visual_channels: int, word_dim: int, channels: tuple[int, int], widths: tuple[int, int, int], fused: bool
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -28,7 +31,7 @@ class Layers(nn.Module):
         self.mask_small = MaskHead(visual_channels + beside, widths[0])
         self.mask_medium = MaskHead(medium + beside, widths[1])
         self.mask_large = MaskHead(large + beside, widths[2])
-        self.fusion = nn.Conv2d(3, 1, 3, padding=1)
+        self.fusion = nn.Conv2d(3, 1, 3, padding=1) if fused else None
 
 
 class Upsampler(nn.Sequential):

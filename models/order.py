@@ -1,5 +1,6 @@
 """Which samples come when: pure functions of (seed, epoch, step), the same on every machine and NumPy version."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar, get_args
@@ -8,6 +9,7 @@ import numpy as np
 
 Sampling = Literal["epoch", "reference", "clips"]
 T = TypeVar("T")
+W = TypeVar("W")
 
 
 class UnknownSampling(ValueError):
@@ -16,6 +18,10 @@ class UnknownSampling(ValueError):
 
 class TooFewSamples(ValueError):
     """A source that cannot fill one batch."""
+
+
+class TooFewVideos(ValueError):
+    """Videos that cannot be divided into those to train on and those to validate on."""
 
 
 def batches(
@@ -66,12 +72,45 @@ def shuffled(count: int, *key: int) -> tuple[int, ...]:
     return tuple(np.argsort(words, kind="stable").tolist())
 
 
-def prefetched(load: Callable[[Sequence[int]], T], wanted: Sequence[Sequence[int]]) -> Iterator[T]:
+def split(indices: Sequence[int], clip: Sequence[int], parts: int) -> tuple[tuple[int, ...], ...]:
+    """Return so many parts of a batch, each in the batch's order; `clip` is the clip of every sample of the source.
+
+    The samples of a clip stay together, since a clip counts once in batch statistics. The largest clips go first, each
+    to the part that has the fewest samples. Where there are fewer clips than parts some are empty.
+    """
+    grouped: dict[int, list[int]] = {}
+    for index in indices:
+        grouped.setdefault(clip[index], []).append(index)
+    shares: list[list[int]] = [[] for _ in range(parts)]
+    for samples in sorted(grouped.values(), key=len, reverse=True):
+        min(shares, key=len).extend(samples)
+    place = {index: position for position, index in enumerate(indices)}
+    return tuple(tuple(sorted(share, key=place.__getitem__)) for share in shares)
+
+
+def held_out(videos: Sequence[str], share: float, seed: int) -> frozenset[str]:
+    """Return the videos to validate on: about this share of the different ones, those whose hashes come first.
+
+    None for a share of 0, else one or more. Raises TooFewVideos where none would be left to train on.
+    """
+    if share == 0:
+        return frozenset()
+    ordered = sorted(set(videos), key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
+    count = max(1, round(share * len(ordered)))
+    if count >= len(ordered):
+        raise TooFewVideos(
+            f"Training source of {len(ordered)} videos, {count} of them held out, expected one left to train on. "
+            "Lower [training] validation or add videos."
+        )
+    return frozenset(ordered[:count])
+
+
+def prefetched(load: Callable[[W], T], wanted: Sequence[W]) -> Iterator[T]:
     """Yield what `load` gives for each of the wanted, in order, the next one loading in a thread meanwhile."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
         following = None
-        for indices in wanted:
-            current, following = following, pool.submit(load, indices)
+        for one in wanted:
+            current, following = following, pool.submit(load, one)
             if current is not None:
                 yield current.result()
         if following is not None:

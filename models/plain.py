@@ -13,12 +13,14 @@ from models.spatial import coordinates
 def decode(
     layers: Layers, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]
 ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 4*h 4*w"], Float[Tensor, "b 1 16*h 16*w"]]:
-    """Return the small, medium and fused responses to the attended features and words."""
+    """Return the small and medium responses to the attended features and words, and the fused or large one."""
     small = respond(layers.mask_small, visual, language)
     visual = layers.upsample_medium(visual)
     medium = respond(layers.mask_medium, visual, language)
     visual = layers.upsample_large(visual)
     large = respond(layers.mask_large, visual, language)
+    if layers.fusion is None:
+        return small, medium, large
     size = (large.shape[-2], large.shape[-1])
     return small, medium, layers.fusion(torch.cat([enlarged(small, size), enlarged(medium, size), large], dim=1))
 

@@ -1,8 +1,9 @@
 """Weights on disk: our own safetensors files, and what PyTorch pickled, read with `weights_only`: no code runs.
 
-Here are tensors and I3D, so that features do not depend on the code of the network after it; see `checkpoints`.
+Here are tensors and backbones, so that features do not depend on the code of the network after it; see `checkpoints`.
 """
 
+import dataclasses
 import json
 import os
 import pickle
@@ -15,7 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from models.backbones import Backbone, BackboneSizes, assemble_backbone, sizes_of
 from models.i3d import I3D, IMAGE_CHANNELS, STEM_CHANNELS
+from models.resnet import ResNet, resnet_depth
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -26,7 +29,7 @@ MODEL_KEY = "acga"
 TRUNK_KEY = "i3d"
 COUNTER = ".num_batches_tracked"
 
-# What I3D's names begin with: in a model of ours, and in the authors' checkpoints (behind DataParallel's `module.`).
+# What a backbone's names begin with: in a model of ours, in the authors' checkpoints.
 VIDEO = "video."
 REFERENCE_VIDEO = "module.video_model.model."
 
@@ -35,20 +38,24 @@ class CheckpointError(ValueError):
     """A file of weights that is damaged, unsafe, or not of the network it is loaded into."""
 
 
-def save_trunk(i3d: I3D, path: Path) -> None:
-    """Write an I3D, atomically; equal ones make equal bytes."""
-    sizes = {"modality": i3d.modality, "eps": i3d.eps, "width": i3d.width}
-    write_tensors(path, i3d.state_dict(), {TRUNK_KEY: json.dumps(sizes, sort_keys=True)})
+def save_trunk(video: Backbone, path: Path) -> None:
+    """Write a backbone, atomically; equal ones make equal bytes."""
+    sizes = dataclasses.asdict(sizes_of(video))
+    write_tensors(path, video.state_dict(), {TRUNK_KEY: json.dumps(sizes, sort_keys=True)})
 
 
-def load_trunk(path: Path) -> I3D:
-    """Return the I3D in a file of `save_trunk`, on the CPU, in evaluation mode. Raises CheckpointError."""
+def load_trunk(path: Path) -> Backbone:
+    """Return the backbone in a file of `save_trunk`, on the CPU, in evaluation mode. Raises CheckpointError."""
     tensors, sizes = read_tensors(path, TRUNK_KEY)
+    return filled(assemble_backbone(backbone_sizes(path, sizes)), tensors, path)
+
+
+def backbone_sizes(path: Path, values: Any) -> BackboneSizes:
+    """Return the sizes of a backbone that a file's metadata holds. Raises CheckpointError."""
     try:
-        i3d = I3D(sizes["modality"], float(sizes["eps"]), float(sizes["width"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"Checkpoint {path}: its sizes {sizes} make no I3D: {error}. {REMEDY}") from error
-    return filled(i3d, tensors, path)
+        return BackboneSizes(**values)
+    except TypeError as error:
+        raise CheckpointError(f"Checkpoint {path}: its sizes {values} make no backbone: {error}. {REMEDY}") from error
 
 
 def load_i3d(path: Path, eps: float) -> I3D:
@@ -56,29 +63,45 @@ def load_i3d(path: Path, eps: float) -> I3D:
 
     Modality and width are read off the shapes; eps is not in the file. Raises CheckpointError.
     """
-    tensors = read_pickle(path)
-    if not isinstance(tensors, Mapping):
-        raise CheckpointError(f"Checkpoint {path} holds a {type(tensors).__name__}, expected a state dict. {REMEDY}")
+    tensors = state_dict(path)
     modality, width = stem_sizes(tensors, "", path)
-    return filled(I3D(modality, eps, width), dict(tensors), path)
+    return filled(I3D(modality, eps, width), tensors, path)
 
 
-def load_video(path: Path, eps: float) -> I3D:
-    """Return the I3D inside a trained model, ours or of the authors' code; eps is used for theirs alone.
+def load_resnet(path: Path, frames: int) -> ResNet:
+    """Return the ResNet in a weights file of torchvision (a state dict), on the CPU, in evaluation mode.
+
+    Its depth is read off the names. Raises CheckpointError and NotAResNet.
+    """
+    tensors = state_dict(path)
+    return filled(ResNet(resnet_depth(tensors), frames), tensors, path)
+
+
+def load_video(path: Path, eps: float) -> Backbone:
+    """Return the backbone inside a trained model, ours or of the authors' code; eps is used for theirs alone.
 
     What else is in the file is not looked at. Raises CheckpointError.
     """
     if is_reference(path):
-        tensors, prefix = state_dict(path), REFERENCE_VIDEO
+        tensors, prefix = reference_state(path), REFERENCE_VIDEO
         modality, width = stem_sizes(tensors, prefix, path)
+        video: Backbone = I3D(modality, eps, width)
     else:
         tensors, sizes = read_tensors(path, MODEL_KEY)
-        prefix, modality, eps, width = VIDEO, sizes["modality"], float(sizes["eps"]), float(sizes["width"])
+        prefix, video = VIDEO, assemble_backbone(backbone_sizes(path, sizes.get("video")))
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    return filled(I3D(modality, eps, width), own, path)
+    return filled(video, own, path)
 
 
 def state_dict(path: Path) -> dict[str, Any]:
+    """Return the state dict that is in a file of PyTorch's. Raises CheckpointError."""
+    tensors = read_pickle(path)
+    if not isinstance(tensors, Mapping):
+        raise CheckpointError(f"Checkpoint {path} holds a {type(tensors).__name__}, expected a state dict. {REMEDY}")
+    return dict(tensors)
+
+
+def reference_state(path: Path) -> dict[str, Any]:
     """Return the state dict in a checkpoint of the authors' code. Raises CheckpointError."""
     checkpoint = read_pickle(path)
     if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get("state_dict"), Mapping):

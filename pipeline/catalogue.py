@@ -37,12 +37,16 @@ def build(config: Config, store: Path, roots: dict[str, Path], progress: Callabl
     """
     hashes = Hashes.load(store / "catalogue" / "hashes.json")
     files = {key: _named_file(key, Path(path), hashes) for key, path in config.files.items()}
-    listings = {
-        role: listing(config.datasets[section.dataset], roots[section.dataset], section.split)
-        for role, section in config.sets.items()
-    }
+    sets: dict[str, Any] = {}
+    listings = {}
+    for role, chosen in config.sets.items():
+        section, root = config.datasets[chosen.dataset], roots[chosen.dataset]
+        if section.kind == "reference":
+            sets[role] = _reference(section, root, chosen.split, hashes)
+        else:
+            listings[role] = listing(section, root, chosen.split)
     total = sum(len(listed.videos) for listed in listings.values())
-    done, sets = 0, {}
+    done = 0
     for role, listed in listings.items():
         section = config.datasets[config.sets[role].dataset]
         videos = []
@@ -170,6 +174,18 @@ def listing(section: DatasetSection, root: Path, split: str) -> Listing:
     if not root.is_dir():
         raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give that of the {section.kind} files")
     return datasets.read(section.kind, root, split, section.exclude, _labelled(section))
+
+
+def _reference(section: DatasetSection, root: Path, split: str, hashes: Hashes) -> dict[str, Any]:
+    """The files of a folder in the authors' layout."""
+    if not (root / f"{split}.txt").is_file():
+        raise ConfigError(
+            f"dataset.root = {section.root!r}: no {split}.txt there; give a folder in the authors' layout"
+        )
+    files = sorted(path.resolve() for path in root.iterdir() if path.name in (f"{split}.txt",) or path.suffix == ".h5")
+    found = [{"name": path.name, "path": str(path), "sha256": hashes.of(str(path))} for path in files]
+    nothing: dict[str, Any] = {"videos": [], "queries": [], "rules": {}}
+    return {"kind": section.kind, "shards": 1, "split": split, "files": found, **nothing}
 
 
 def _labelled(section: DatasetSection) -> str | Path:

@@ -7,6 +7,7 @@ standard output; everything else goes to standard error.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from data.defects import RULES
-from pipeline import catalogue, check, config, miniature, plan, run
+from pipeline import catalogue, check, config, exchange, miniature, plan, run
 from pipeline.artifact import StoreError
 from pipeline.graph import STAGES
+from pipeline.progress import Progress
 from pipeline.stage import Stage, speak
 
 DONE, NO, USAGE, FAILED = 0, 1, 2, 3
+REFERENCE = Path(__file__).resolve().parent.parent / "configs" / "reference.toml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,6 +165,31 @@ def _score(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _export(options: argparse.Namespace) -> int:
+    settings = config.load(options.config, options.set)
+    with Progress("export") as progress:
+        done = exchange.export(settings, options.store, options.to, options.workers, progress.update)
+    if options.json:
+        print(json.dumps({"to": str(options.to), **dataclasses.asdict(done)}))
+        return DONE
+    rows = ", ".join(f"{count} {role} samples" for role, count in done.samples.items())
+    print(f"{options.to}: {rows} of {done.bytes_per_row} bytes; {done.written} written now")
+    return DONE
+
+
+def _import(options: argparse.Namespace) -> int:
+    outcome = exchange.load_folder(options.folder, options.store, options.config, options.set, options.workers)
+    folders = outcome.artifacts["Imported"]
+    if options.json:
+        print(json.dumps({"folders": folders, "executed": outcome.executed, "reused": outcome.reused}))
+        return DONE
+    for folder in folders:
+        print(folder)
+    print("sentences, video ids, frames and the masks as drawn are not in such a folder; go on with")
+    print(f"  acga run {options.config} --set dataset.root={options.folder} --store {options.store}")
+    return DONE
+
+
 def _miniature(options: argparse.Namespace) -> int:
     settings = config.load(options.config, options.set)
     if settings.miniature is None:
@@ -208,6 +236,23 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("--workers", type=_positive, default=os.cpu_count(), help="videos at a time (default: cores)")
     checks.add_argument("--sheet", type=Path, metavar="OUT.png", help="write the frames and masks of one video instead")
     checks.add_argument("--video", metavar="ID", help="the video of --sheet")
+    exports = add(
+        "export",
+        _export,
+        "Write the samples in the layout of the authors' code.",
+        "acga export configs/a2d.toml --to DIR",
+    )
+    exports.add_argument("--to", type=Path, required=True, metavar="DIR", help="new, empty, or an unfinished export")
+    exports.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
+    text = "Take a folder in the layout of the authors' code as the features of a run."
+    imports = commands.add_parser("import", help=text, description=text, epilog="example: acga import ACGA/dataset/A2D")
+    imports.add_argument("folder", type=Path, metavar="DIR", help="train.txt, test.txt and the HDF5 files")
+    imports.add_argument("--config", type=Path, default=REFERENCE, help="default: configs/reference.toml")
+    imports.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one key")
+    imports.add_argument("--store", type=Path, default=Path("store"), help="where artifacts lie (default: ./store)")
+    imports.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
+    imports.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    imports.set_defaults(command=_import)
     text = "Score given masks in COCO's formats under both protocols."
     example = "example: acga score --truth truth.json --predictions predictions.json"
     scores = commands.add_parser("score", help=text, description=text, epilog=example)

@@ -35,7 +35,7 @@ class Section(BaseModel):
 class DatasetSection(Section):
     """Where one data set lies and which of its records count."""
 
-    kind: Literal["a2d", "jhmdb"]
+    kind: Literal["a2d", "jhmdb", "reference"] = Field(description="layout; reference: features, the authors' folder")
     root: str = Field(min_length=1, description="folder, relative to the working directory; or 'generated'")
     shards: Positive = Field(description="files that each sharded stage is cut into, per split")
     exclude: dict[str, str] = Field(description="video id -> the reason why it is left out")
@@ -83,23 +83,37 @@ class MasksSection(Section):
     threshold: Annotated[float, Field(gt=0, le=1, description="share of a cell that must be covered")]
 
 
+class FlowSection(Section):
+    """Optical flow; read where visual.modality is "flow" or "both"."""
+
+    method: Literal["dis", "tvl1"] = Field(description="OpenCV's DIS, or TV-L1 where the installed OpenCV has it")
+    bound: Annotated[float, Field(gt=0, description="pixels; displacements are clipped to it and divided by it")]
+
+
 class TextSection(Section):
     """Word vectors."""
 
-    vectors: str = Field(min_length=1, description="'hash', or a word2vec .bin or GloVe .txt file")
+    vectors: str = Field(min_length=1, description="'hash', a word2vec .bin, a GloVe .txt, or a transformers folder")
+    layer: Literal["input", "last"] = Field(description="of a transformers model: input embeddings, last hidden state")
     words: Positive = Field(description="word positions of a sentence")
     dim: Positive = Field(description="length of a word vector")
     oov: Literal["zero", "skip", "random"] = Field(description="a word without a vector: zeros, left out, or seeded")
+    mirrored: bool = Field(description="also the sentences with left and right swapped, for training.flip")
     seed: Seed
 
 
 class VisualSection(Section):
     """The frozen trunk."""
 
-    weights: str = Field(min_length=1, description="'seeded', 'pretrain', 'checkpoint', or a file of I3D weights")
-    batch_norm: Literal["reference", "tensorflow"] = Field(description="eps 1e-5 (the port) or 1e-3 (the original)")
+    backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+    modality: Literal["rgb", "flow", "both"] = Field(description="what I3D sees; 'both' trains two networks")
+    weights: str = Field(min_length=1, description="'seeded', 'pretrain', 'checkpoint', or a file of weights")
+    flow_weights: str = Field(min_length=1, description="of I3D for flow: 'seeded', 'checkpoint', or a file")
+    batch_norm: Literal["reference", "tensorflow"] = Field(description="I3D's eps 1e-5 (the port) or 1e-3 (original)")
     width: Annotated[float, Field(gt=0, le=1, description="share of I3D's channels")]
+    frames: Positive = Field(description="frames of a clip that a ResNet sees")
     batch: Positive = Field(description="clips a forward pass; the last one is padded, so results depend on it")
+    compute: Literal["float32", "bfloat16"]
     seed: Seed
 
 
@@ -124,6 +138,7 @@ class ModelSection(Section):
     checkpoint: str = Field(description="a trained model, ours or the authors' (skips training); '' to train")
     mode: Literal["fast", "plain"] = Field(description="the paper's operations one by one, or the same values faster")
     attention: bool = Field(description="cross-guided attention; false is the FCN baseline")
+    fusion: bool = Field(description="of the three responses; without it the finest is the prediction")
     initialisation: Literal["authors", "scaled"]
     channels: Annotated[list[Positive], Field(min_length=2, max_length=2, description="upsampled: medium, large")]
     widths: Annotated[list[Positive], Field(min_length=3, max_length=3, description="mask heads: small, medium, large")]
@@ -135,11 +150,19 @@ class TrainingSection(Section):
 
     epochs: Positive
     batch: Positive
+    accumulate: Positive = Field(description="parts that a batch is computed in; batch norm sees each by itself")
     lr: Rate
     lr_drop_every: Positive = Field(description="epochs after which lr is multiplied by lr_drop, again and again")
     lr_drop: Annotated[float, Field(gt=0, le=1)]
     foreground_weight: Rate
+    gradient_norm: Annotated[float, Field(ge=0, description="gradients are clipped to it; 0: not")]
+    precision: Literal["float32", "bfloat16"]
+    flip: bool = Field(description="mirror clips at random, left and right in their sentences, too")
     sampling: Literal["epoch", "reference", "clips"]
+    validation: Annotated[float, Field(ge=0, lt=1, description="share of the videos held out; 0 for none")]
+    patience: Annotated[int, Field(ge=0, description="epochs without improvement before it stops; 0: never")]
+    checkpoint_every: Annotated[int, Field(ge=0, description="steps between checkpoints; 0: after epochs alone")]
+    processes: Positive = Field(description="that share each batch, one GPU each")
     seed: Seed
 
 
@@ -147,6 +170,15 @@ class PredictionSection(Section):
     """Prediction on the test set."""
 
     batch: Positive
+    precision: Literal["float32", "bfloat16"]
+    fusion: list[Rate] = Field(description="weights of the RGB and the flow network's responses, for modality 'both'")
+
+
+class MetricsSection(Section):
+    """Confidence intervals of scores, by the bootstrap over videos."""
+
+    resamples: Annotated[int, Field(ge=10, description="draws of as many videos as there are")]
+    seed: Seed
 
 
 class ComputeSection(Section):
@@ -171,6 +203,7 @@ class Config(Section):
     test: SetSection
     miniature: MiniatureSection | None = None
     frames: FramesSection
+    flow: FlowSection
     masks: MasksSection
     text: TextSection
     visual: VisualSection
@@ -178,6 +211,7 @@ class Config(Section):
     model: ModelSection
     training: TrainingSection
     prediction: PredictionSection
+    metrics: MetricsSection
     compute: ComputeSection
     report: ReportSection
 
@@ -190,13 +224,19 @@ class Config(Section):
     @property
     def files(self) -> dict[str, str]:
         """Raw files that sections name: config key -> path."""
-        no_file = ("seeded", "pretrain", "checkpoint")
         named = {
-            "text.vectors": "" if self.text.vectors == "hash" else self.text.vectors,
-            "visual.weights": "" if self.visual.weights in no_file else self.visual.weights,
+            "text.vectors": self.text.vectors,
+            "visual.weights": self.visual.weights if "rgb" in self.streams else "",
+            "visual.flow_weights": self.visual.flow_weights if "flow" in self.streams else "",
             "model.checkpoint": self.model.checkpoint,
         }
-        return {key: path for key, path in named.items() if path}
+        no_file = ("", "hash", "seeded", "pretrain", "checkpoint")
+        return {key: path for key, path in named.items() if path not in no_file}
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """What networks are trained on: "rgb", "flow", or one on each."""
+        return ("rgb", "flow") if self.visual.modality == "both" else (self.visual.modality,)
 
     def subset(self, names: Iterable[str]) -> str:
         """Some sections as compact JSON, the form in which tasks carry them."""
@@ -213,24 +253,45 @@ class Config(Section):
             raise ValueError(f"dataset.root = {GENERATED!r} needs a section [miniature]")
         if not self.model.checkpoint and self.train is None:
             raise ValueError("[train] is missing: name a data set to train on, or set model.checkpoint")
-        if self.visual.weights == "pretrain" and self.train is None:
-            raise ValueError("visual.weights = 'pretrain' learns from [train], which is missing")
-        if self.visual.weights == "checkpoint" and not self.model.checkpoint:
-            raise ValueError("visual.weights = 'checkpoint' takes the trunk from model.checkpoint, which is empty")
+        self._check_streams()
+        kinds = {self.datasets[section.dataset].kind for section in self.sets.values()}
+        if "reference" in kinds and (len(self.streams) > 1 or self.visual.weights == "pretrain"):
+            raise ValueError("dataset.kind = 'reference' has features of one stream and no clips to pretrain on")
         return self
+
+    def _check_streams(self) -> None:
+        visual = self.visual
+        if visual.weights == "pretrain" and self.train is None:
+            raise ValueError("visual.weights = 'pretrain' learns from [train], which is missing")
+        if visual.weights == "pretrain" and (visual.backbone != "i3d" or "rgb" not in self.streams):
+            raise ValueError("visual.weights = 'pretrain' is for I3D on RGB; give 'seeded' or a file of weights")
+        if visual.flow_weights == "pretrain":
+            raise ValueError("visual.flow_weights = 'pretrain': only RGB is pretrained; give 'seeded' or a file")
+        for stream, weights in (("rgb", visual.weights), ("flow", visual.flow_weights)):
+            if stream in self.streams and weights == "checkpoint" and not self.model.checkpoint:
+                raise ValueError("visual.weights = 'checkpoint' takes the trunk from model.checkpoint, which is empty")
+        if visual.backbone != "i3d" and (visual.modality, visual.width) != ("rgb", 1.0):
+            raise ValueError(
+                f"visual.backbone = {visual.backbone!r} needs visual.modality = 'rgb' and visual.width = 1.0"
+            )
+        if visual.backbone != "i3d" and visual.frames > self.frames.length:
+            raise ValueError(f"visual.frames = {visual.frames}, but a clip has frames.length = {self.frames.length}")
+        if self.model.checkpoint and len(self.streams) > 1:
+            raise ValueError("model.checkpoint is one network; visual.modality = 'both' would need two")
+        if len(self.streams) != len(self.prediction.fusion):
+            found, expected = len(self.prediction.fusion), len(self.streams)
+            raise ValueError(f"prediction.fusion has {found} weights, but {expected} networks predict: {self.streams}")
+        if self.training.flip and not self.text.mirrored:
+            raise ValueError("training.flip needs text.mirrored = true: sentences whose left and right are swapped")
 
 
 def load(path: Path, overrides: Iterable[str]) -> Config:
     """The config of a TOML file with `section.key=value` overrides, values written as in TOML (strings also bare).
 
+    A file that begins with `extends = "other.toml"` says only what differs from another one in the same folder.
     Raises `ConfigError` that names the key, what was found and what is allowed.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path}: not valid TOML: {error}") from error
+    table = _table(path)
     for override in overrides:
         _apply(table, override)
     try:
@@ -247,6 +308,29 @@ def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict
         section: type[Section] = model.model_fields[name].annotation  # type: ignore[assignment]
         sections[name] = section.model_validate_json(json.dumps(values)).model_dump()
     return sections
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path}: not valid TOML: {error}") from error
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str) or Path(base).name != base or base == path.name:
+        raise ConfigError(f"config {path}: extends = {base!r}; give the name of another file in {path.parent}")
+    below = _table(path.with_name(base))
+    return {name: _merged(below.get(name), table.get(name)) for name in [*below, *(set(table) - set(below))]}
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """A section of a config over that of the one it extends, key by key."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+    return below if above is None else above
 
 
 def _datasets(table: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The whole pipeline on one page: what depends on what.
 
     raw videos -+- Frames --+------------------ VisualFeatures -+
+                |           +- Flow ------------^ (if asked)    |
                 |           +- PretrainedTrunk -^ (if asked)    |
                 |           +----------- Samples ---------------+- TrainedModel - Predictions - Metrics - Report
                 +- Masks ----------------^ ---------------------+
     sentences ---- TextFeatures --------------------------------+
+
+A stream is what a network sees: "rgb" or "flow". There is one, or one of each, whose predictions are fused.
 
 Classes only declare: the recipe that makes the artifact, the config sections that it reads, the raw records that it
 is about, and its inputs. How a task is identified, built and published is `pipeline.stage`; how an artifact's files
@@ -13,6 +16,7 @@ are made is the recipe.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +47,53 @@ class OfShard(OfRole):
         return f"{self.role}/{self.shard:03d}"
 
 
+class OfStream(Stage):
+    """A stage with one artifact for each stream."""
+
+    stream = luigi.Parameter(description="rgb or flow")
+
+    @property
+    def label(self) -> str:
+        return " ".join(part for part in (super().label, str(self.stream)) if part)
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        return (f"{self.stage}.{self.stream}",)
+
+    def members(self) -> Any:
+        return {"stream": self.stream}
+
+    def recipe_sections(self) -> dict[str, dict[str, Any]]:
+        """The sections without what says something about the other stream alone."""
+        sections = super().recipe_sections()
+        others = ("modality", "flow_weights" if self.stream == "rgb" else "weights")
+        return sections | {"visual": {key: value for key, value in sections["visual"].items() if key not in others}}
+
+    def raw_members(self) -> Any:
+        members = super().raw_members()
+        other = "visual.flow_weights" if self.stream == "rgb" else "visual.weights"
+        return members | {"files": {key: file for key, file in members["files"].items() if key != other}}
+
+
 class Frames(OfShard):
-    """The letterboxed clip around each labelled frame."""
+    """The letterboxed clip around each labelled frame, and the frame after it."""
 
     recipe = "pipeline.recipes.frames:build"
     reads = ("frames",)
 
     def members(self) -> Any:
         return catalogue.clips(self.raw, self.role, self.shard)
+
+
+class Flow(OfShard):
+    """The optical flow of each clip; only where visual.modality asks for it."""
+
+    recipe = "pipeline.recipes.flow:build"
+    reads = ("flow",)
+    consumes = (Frames,)
+
+    def inputs(self) -> list[Stage]:
+        return [self.upstream(Frames, role=self.role, shard=self.shard)]
 
 
 class Masks(OfShard):
@@ -74,7 +117,7 @@ class TextFeatures(OfRole):
         return catalogue.sentences(self.raw, self.role)
 
 
-class PretrainedTrunk(Stage):
+class PretrainedTrunk(OfStream):
     """The trunk, pretrained on the actor and action labels of the train set; only for visual.weights = "pretrain"."""
 
     recipe = "pipeline.recipes.trunk:build"
@@ -82,19 +125,35 @@ class PretrainedTrunk(Stage):
     consumes = (Frames, Masks)
 
     def inputs(self) -> list[Stage]:
-        return all_shards(self, Frames, "train") + all_shards(self, Masks, "train")
+        return of_role(self, "train", (Frames, Masks))
 
 
-class VisualFeatures(OfShard):
-    """I3D up to mixed_4e, one row a labelled frame, however many sentences it has."""
+class VisualFeatures(OfStream, OfShard):
+    """I3D up to mixed_4e (or a ResNet's trunk), one row a labelled frame, however many sentences it has."""
 
     recipe = "pipeline.recipes.visual:build"
     reads = ("compute", "visual")
-    consumes = (Frames, PretrainedTrunk)
-    files = ("visual.weights", "model.checkpoint")
+    consumes = (Frames, Flow, PretrainedTrunk)
+    files = ("visual.weights", "visual.flow_weights", "model.checkpoint")
 
     def inputs(self) -> list[Stage]:
-        return [self.upstream(Frames, role=self.role, shard=self.shard), *trunk(self)]
+        source = Frames if self.stream == "rgb" else Flow
+        return [self.upstream(source, role=self.role, shard=self.shard), *trunk(self, self.stream)]
+
+
+class Imported(OfRole):
+    """The samples of a folder in the authors' layout: with dataset.kind = "reference" it stands for all before it."""
+
+    recipe = "pipeline.recipes.imported:build"
+    carries = ("visual",)
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        return ("Samples", "TextFeatures", "Masks", f"VisualFeatures.{self.values['visual']['modality']}")
+
+    def members(self) -> Any:
+        entry = self.raw["sets"][self.role]
+        return {"split": entry["split"], "stream": self.values["visual"]["modality"], "files": entry["files"]}
 
 
 class Samples(OfRole):
@@ -104,24 +163,28 @@ class Samples(OfRole):
     consumes = (Frames, Masks)
 
     def inputs(self) -> list[Stage]:
-        return all_shards(self, Frames, self.role) + all_shards(self, Masks, self.role)
+        return of_role(self, self.role, (Frames, Masks))
 
     def members(self) -> Any:
         return catalogue.queries(self.raw, self.role)
 
 
-class TrainedModel(Stage):
+REFERRED: tuple[type[Stage], ...] = (Samples, TextFeatures, VisualFeatures, Masks, Imported)
+"""All that the samples of a role refer to."""
+
+
+class TrainedModel(OfStream):
     """ACGA, trained on the train set; or model.checkpoint in our format, if one is given."""
 
     recipe = "pipeline.recipes.model:build"
     reads = ("compute", "model", "text", "training", "visual")
-    consumes = (Samples, VisualFeatures, Masks, TextFeatures)
-    files = ("model.checkpoint", "visual.weights")
+    consumes = REFERRED
+    files = ("model.checkpoint", "visual.weights", "visual.flow_weights")
 
     def inputs(self) -> list[Stage]:
         if self.values["model"]["checkpoint"]:
             return []
-        return [*of_samples(self, "train"), *trunk(self)]
+        return [*of_role(self, "train", REFERRED, [self.stream]), *trunk(self, self.stream)]
 
 
 class Predictions(Stage):
@@ -129,21 +192,22 @@ class Predictions(Stage):
 
     recipe = "pipeline.recipes.predictions:build"
     reads = ("compute", "model", "prediction")
-    consumes = (TrainedModel, Samples, VisualFeatures, Masks, TextFeatures)
+    consumes = (TrainedModel, *REFERRED)
 
     def inputs(self) -> list[Stage]:
-        return [self.upstream(TrainedModel), *of_samples(self, "test")]
+        models = [self.upstream(TrainedModel, stream=stream) for stream in streams(self.values)]
+        return [*models, *of_role(self, "test", REFERRED, streams(self.values))]
 
 
 class Metrics(Stage):
     """Every figure under its protocol's name."""
 
     recipe = "pipeline.recipes.metrics:build"
+    reads = ("metrics",)
     consumes = (Predictions, Samples, Masks)
 
     def inputs(self) -> list[Stage]:
-        samples = self.upstream(Samples, role="test")
-        return [self.upstream(Predictions), samples, *all_shards(self, Masks, "test")]
+        return [self.upstream(Predictions), *of_role(self, "test", (Samples, Masks))]
 
 
 class Report(Stage):
@@ -154,14 +218,11 @@ class Report(Stage):
     consumes = (TrainedModel, Predictions, Metrics, Samples, TextFeatures, Frames, Masks)
 
     def inputs(self) -> list[Stage]:
-        test = [*all_shards(self, Frames, "test"), *all_shards(self, Masks, "test")]
         return [
-            self.upstream(TrainedModel),
+            *(self.upstream(TrainedModel, stream=stream) for stream in streams(self.values)),
             self.upstream(Predictions),
             self.upstream(Metrics),
-            self.upstream(Samples, role="test"),
-            self.upstream(TextFeatures, role="test"),
-            *test,
+            *of_role(self, "test", (Samples, TextFeatures, Frames, Masks)),
         ]
 
     def members(self) -> Any:
@@ -170,10 +231,12 @@ class Report(Stage):
 
 STAGES: tuple[type[Stage], ...] = (
     Frames,
+    Flow,
     Masks,
     TextFeatures,
     PretrainedTrunk,
     VisualFeatures,
+    Imported,
     Samples,
     TrainedModel,
     Predictions,
@@ -187,31 +250,44 @@ def root(config: Config, store: Path, journal: Path, digest: str, until: str) ->
     (stage,) = (stage for stage in STAGES if stage.__name__ == until)
     values = {name: getattr(config, name).model_dump() for name in stage.needs()}
     raw = catalogue.read(store, digest)
-    if issubclass(stage, OfShard):
-        parts = [{"role": role, "shard": shard} for role in raw["sets"] for shard in catalogue.shards(raw, role)]
-    elif issubclass(stage, OfRole):
-        parts = [{"role": role} for role in raw["sets"]]
-    else:
-        parts = [{}]
+    parts = parts_of(stage, raw, raw["sets"], config.streams)
     places = {"store": str(store), "journal": str(journal)}
     return [stage.of(values, catalogue=digest, **places, **part) for part in parts]
 
 
-def all_shards(task: Stage, stage: type[Stage], role: str) -> list[Stage]:
-    """A sharded stage's tasks for all videos of a role."""
-    return [task.upstream(stage, role=role, shard=shard) for shard in catalogue.shards(task.raw, role)]
+def of_role(task: Stage, role: str, stages: Sequence[type[Stage]], of_streams: Sequence[str] = ("rgb",)) -> list[Stage]:
+    """The tasks of some stages for all videos of a role; an imported role has one that stands for all of them."""
+    if task.raw["sets"][role]["kind"] == "reference":
+        return [task.upstream(Imported, role=role)]
+    found = []
+    for stage in stages:
+        if stage is not Imported:
+            parts = parts_of(stage, task.raw, [role], of_streams)
+            found += [task.upstream(stage, **part) for part in parts]
+    return found
 
 
-def of_samples(task: Stage, role: str) -> list[Stage]:
-    """All that a role's samples refer to: clips, sentences and masks."""
-    return [
-        task.upstream(Samples, role=role),
-        task.upstream(TextFeatures, role=role),
-        *all_shards(task, VisualFeatures, role),
-        *all_shards(task, Masks, role),
-    ]
+def parts_of(
+    stage: type[Stage], raw: dict[str, Any], roles: Iterable[str], of_streams: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The parameters that tell the tasks of a stage apart."""
+    parts: list[dict[str, Any]] = [{}]
+    if issubclass(stage, OfRole):
+        parts = [{"role": role} for role in roles]
+    if issubclass(stage, OfStream):
+        parts = [part | {"stream": stream} for stream in of_streams for part in parts]
+    if issubclass(stage, OfShard):
+        parts = [part | {"shard": shard} for part in parts for shard in catalogue.shards(raw, part["role"])]
+    return parts
 
 
-def trunk(task: Stage) -> list[Stage]:
-    """The pretrained trunk, where the config asks for one."""
-    return [task.upstream(PretrainedTrunk)] if task.values["visual"]["weights"] == "pretrain" else []
+def trunk(task: Stage, stream: str) -> list[Stage]:
+    """The pretrained trunk, where the config asks for one; only RGB is pretrained."""
+    wanted = stream == "rgb" and task.values["visual"]["weights"] == "pretrain"
+    return [task.upstream(PretrainedTrunk, stream=stream)] if wanted else []
+
+
+def streams(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """What networks see."""
+    modality = values["visual"]["modality"]
+    return ("rgb", "flow") if modality == "both" else (modality,)

@@ -65,11 +65,15 @@ def folders(config: Config, store: Path) -> dict[str, Path]:
 def run(config: Config, store: Path, until: str, workers: int, scheduler: str | None) -> Outcome:
     """Build every stage up to `until` that is not there. Raises `StageFailed` with the first reason."""
     started = time.monotonic()
-    roots = prepare(config, store, until)
+    return execute(prepare(config, store, until), config.compute.threads, workers, scheduler, started)
+
+
+def execute(roots: list[Stage], threads: int, workers: int, scheduler: str | None, started: float) -> Outcome:
+    """Build the roots and everything upstream that is not there. Raises `StageFailed` with the first reason."""
     journal = Journal(Path(roots[0].journal))
     with PeakMemory() as memory:
         if not all(task.complete() for task in roots):
-            _build(roots, workers, config.compute.threads, scheduler)
+            _build(roots, workers, threads, scheduler)
     events = journal.events()
     if not all(task.complete() for task in roots):
         raise StageFailed(_reason(events, journal))

@@ -57,6 +57,7 @@ class Stage(luigi.Task):
 
     recipe: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
+    carries: ClassVar[tuple[str, ...]] = ()  # sections that decide nothing but which inputs and members there are
     consumes: ClassVar[tuple[type[Stage], ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()
 
@@ -72,6 +73,11 @@ class Stage(luigi.Task):
     def label(self) -> str:
         """What tells this task from the others of its stage, for people."""
         return ""
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """The names under which recipes find this artifact among their inputs."""
+        return (self.stage,)
 
     # What Luigi asks
 
@@ -112,7 +118,7 @@ class Stage(luigi.Task):
     @classmethod
     def needs(cls) -> frozenset[str]:
         """The sections that this stage or anything upstream reads."""
-        return frozenset(cls.reads).union(*(upstream.needs() for upstream in cls.consumes))
+        return frozenset(cls.reads + cls.carries).union(*(upstream.needs() for upstream in cls.consumes))
 
     @cached_property
     def values(self) -> dict[str, dict[str, Any]]:
@@ -209,11 +215,13 @@ class Stage(luigi.Task):
         started = time.monotonic()
         attempt = artifact.begin()
         artifact.resume.mkdir(exist_ok=True)
+        (Path(self.store) / "cache").mkdir(exist_ok=True)
         inputs: dict[str, list[Path]] = {}
         for task in self.upstream_tasks:
             place = task.artifact()
             assert place is not None, "ingredients() has resolved every input"
-            inputs.setdefault(task.stage, []).append(place.files())
+            for name in task.provides:
+                inputs.setdefault(name, []).append(place.files())
         module, _, function = self.recipe.partition(":")
         name = f"{self.stage} {self.label}".strip()
         with Progress(name) as progress:
@@ -223,6 +231,8 @@ class Stage(luigi.Task):
                 inputs={stage: tuple(folders) for stage, folders in inputs.items()},
                 out=attempt,
                 resume=artifact.resume,
+                cache=Path(self.store) / "cache",
+                logs=Path(self.store) / "logs" / f"{self.stage}-{artifact.key[:16]}",
                 progress=progress.update,
             )
             getattr(importlib.import_module(module), function)(job)

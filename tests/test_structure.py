@@ -57,7 +57,16 @@ def test_recipes_know_nothing_of_the_pipeline_that_calls_them(path: Path) -> Non
     ("library", "owners"),
     [
         ("luigi", {"pipeline.graph", "pipeline.run", "pipeline.stage"}),
-        ("h5py", {"data.a2d", "data.miniature", "extractors.shards"}),
+        (
+            "h5py",
+            {
+                "data.a2d",
+                "data.miniature",
+                "extractors.reference_reader",
+                "extractors.reference_writer",
+                "extractors.shards",
+            },
+        ),
         ("decord", {"extractors.decoding"}),
     ],
 )

@@ -1,6 +1,7 @@
 """Frames: the letterboxed clip around each labelled frame of a shard's videos.
 
-frames.h5     frames (T, S, S, 3) uint8 RGB a row; ids are "<video>/<labelled frame>"
+frames.h5     frames (T, S, S, 3) uint8 RGB a row, and for optical flow the frame that follows (S, S, 3), black with
+              ended 1 where the video ends with the clip; ids are "<video>/<labelled frame>"
 ledger.json   clips: where the frames of each come from, see `extractors.ledger`; videos: how many frames of each can
               be used and whether a second decoder checked it; rules: the videos that met a rule of `data.defects`;
               quarantined: the videos that cannot be decoded, with the reasons
@@ -36,10 +37,9 @@ def build(job: Job) -> None:
     rows = sum(len(video["labelled"]) for video in videos)
     ledger: dict[str, Any] = {"clips": {}, "videos": {}, "rules": {}, "quarantined": {}}
     row = 0
-    with (
-        Decoder() as decoder,
-        ShardWriter(job.out / "frames.h5", rows, {"frames": ((length, size, size, 3), np.uint8)}, {}) as writer,
-    ):
+    picture = (size, size, 3)
+    arrays = {"frames": ((length, *picture), np.uint8), "following": (picture, np.uint8), "ended": ((), np.uint8)}
+    with Decoder() as decoder, ShardWriter(job.out / "frames.h5", rows, arrays, {}) as writer:
         for done, video in enumerate(videos):
             job.progress(done, len(videos))
             try:
@@ -55,7 +55,10 @@ def build(job: Job) -> None:
             box = Letterbox(video["height"], video["width"], size)
             for number in clips.indices:
                 name = f"{video['id']}/{number:05d}"
-                writer.write(row, name, frames=np.stack([box.image(frame) for frame in clips.frames(number)]))
+                frames = np.stack([box.image(frame) for frame in clips.frames(number)])
+                after = clips.following(number)
+                following = np.zeros(picture, np.uint8) if after is None else box.image(after)
+                writer.write(row, name, frames=frames, following=following, ended=np.uint8(after is None))
                 ledger["clips"][name] = clips.ledger(number).document()
                 row += 1
         writer.shorten(row)

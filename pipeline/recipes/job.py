@@ -14,9 +14,12 @@ class Job:
 
     sections: the config sections that enter its key, name -> values
     members:  the raw records that it is about, as the catalogue lists them
-    inputs:   stage -> folders of the artifacts it reads, in the order of their shards
+    inputs:   stage -> folders of the artifacts it reads, in the order of their shards; where there is one for RGB and
+              one for flow, "<stage>.<stream>"
     out:      the folder to write files into; every file there becomes part of the artifact
     resume:   a folder that survives a kill of this build, for checkpoints
+    cache:    a folder of the whole store for what only saves time, named by content
+    logs:     a folder beside the artifacts, for what people watch and nothing reads
     progress: called with (done, of how many)
     """
 
@@ -25,6 +28,8 @@ class Job:
     inputs: Mapping[str, tuple[Path, ...]]
     out: Path
     resume: Path
+    cache: Path
+    logs: Path
     progress: Callable[[int, int], None]
 
     def folder(self, stage: str) -> Path:

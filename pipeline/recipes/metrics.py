@@ -2,7 +2,8 @@
 
 metrics.json   protocols: acga and coco over all samples; and, over the samples whose clip shows several actors with
                different sentences, acga_several, acga_swapped (each mask against the prediction for the next actor's
-               sentence) and every_actor (the union of all actors as the prediction)
+               sentence) and every_actor (the union of all actors as the prediction); each with 95 % intervals over
+               videos. absent: the protocols that the data cannot give, with the reason
                groups: acga by what identifies the actor, where the data set says it
                samples: the IoU of each sample under acga
 """
@@ -14,49 +15,71 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as rle
-
-from data.letterbox import Letterbox
-from data.masks import encode_rle
-from extractors.shards import ShardReader
-from models.metrics import Overlap, acga_scores, acga_truth, coco_scores, overlap
+from models.bootstrap import intervals
+from models.metrics import Overlap, RunLengths, Scores, acga_scores, coco_scores, overlap
 from pipeline.recipes.job import Job
+from pipeline.recipes.truth import Truth
 
-RunLengths = Mapping[str, Any]
+NO_ORIGINALS = "the features were imported: masks are known in letterboxed form alone, not as they were drawn"
+
+Samples = Sequence[Mapping[str, Any]]
 
 
 def build(job: Job) -> None:
     """Score the stored predictions; the network does not run again."""
     samples = json.loads((job.folder("Samples") / "samples.json").read_bytes())["samples"]
     predictions = json.loads((job.folder("Predictions") / "predictions.json").read_bytes())["samples"]
-    truth = Truth(job)
+    truth, section = Truth(job), job.sections["metrics"]
     overlaps = {
         sample["id"]: overlap(prediction["acga"], truth.restored(sample))
         for sample, prediction in zip(samples, predictions, strict=True)
     }
-    protocols = {
-        "acga": acga_scores(list(overlaps.values())),
-        "coco": coco_scores(
-            [prediction["coco"] for prediction in predictions],
-            [prediction["confidence"] for prediction in predictions],
-            [truth.original(sample) for sample in samples],
-        ),
-    }
+    protocols = {"acga": of_acga(section, list(overlaps.values()), samples)}
+    originals = [truth.original(sample) for sample in samples]
+    known = [mask for mask in originals if mask is not None]
+    absent = {} if len(known) == len(samples) else {"coco": NO_ORIGINALS}
+    if not absent:
+        protocols["coco"] = of_coco(section, predictions, known, samples)
     several = several_actors(samples)
     if several:
         masks = {prediction["id"]: prediction["acga"] for prediction in predictions}
+        which = [sample for sample, _ in several]
         swapped = [overlap(masks[other["id"]], truth.restored(sample)) for sample, other in several]
-        union = [overlap(truth.every_actor(sample), truth.restored(sample)) for sample, _ in several]
-        protocols["acga_several"] = acga_scores([overlaps[sample["id"]] for sample, _ in several])
-        protocols["acga_swapped"] = acga_scores(swapped)
-        protocols["every_actor"] = acga_scores(union)
+        union = [overlap(truth.every_actor(sample), truth.restored(sample)) for sample in which]
+        protocols["acga_several"] = of_acga(section, [overlaps[sample["id"]] for sample in which], which)
+        protocols["acga_swapped"] = of_acga(section, swapped, which)
+        protocols["every_actor"] = of_acga(section, union, which)
     document = {
-        "protocols": {name: asdict(scores) for name, scores in protocols.items()},
+        "protocols": protocols,
+        "absent": absent,
         "groups": {group: asdict(acga_scores(found)) for group, found in _by_group(samples, overlaps).items()},
         "samples": {name: found.iou for name, found in overlaps.items()},
     }
     (job.out / "metrics.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def of_acga(section: Mapping[str, Any], overlaps: Sequence[Overlap], samples: Samples) -> dict[str, Any]:
+    """Scores and intervals of protocol acga."""
+    return _with_intervals(acga_scores(overlaps), intervals(overlaps, None, _videos(samples), **section))
+
+
+def of_coco(
+    section: Mapping[str, Any], predictions: Samples, truths: Sequence[RunLengths], samples: Samples
+) -> dict[str, Any]:
+    """Scores and intervals of protocol coco."""
+    masks = [prediction["coco"] for prediction in predictions]
+    confidences = [prediction["confidence"] for prediction in predictions]
+    overlaps = [overlap(mask, truth) for mask, truth in zip(masks, truths, strict=True)]
+    found = intervals(overlaps, confidences, _videos(samples), **section)
+    return _with_intervals(coco_scores(masks, confidences, truths), found)
+
+
+def _with_intervals(scores: Scores, found: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+    return asdict(scores) | {"intervals": {name: list(bounds) for name, bounds in found.items()}}
+
+
+def _videos(samples: Samples) -> list[str]:
+    return [sample["clip"].rpartition("/")[0] for sample in samples]
 
 
 def several_actors(samples: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -78,40 +101,6 @@ def several_actors(samples: Sequence[dict[str, Any]]) -> list[tuple[dict[str, An
             stand_in = ordered[(position + 1) % len(ordered)][0]
             pairs += [(sample, stand_in) for sample in found]
     return pairs
-
-
-class Truth:
-    """True masks of the test set, read as they are asked for."""
-
-    def __init__(self, job: Job) -> None:
-        folders = job.inputs["Masks"]
-        self._shards = [ShardReader(folder / "masks.h5") for folder in folders]
-        self._rows = [{name: row for row, name in enumerate(shard.ids)} for shard in self._shards]
-        self._frames: dict[str, Any] = {}
-        for folder in folders:
-            self._frames |= json.loads((folder / "truth.json").read_bytes())["clips"]
-
-    def restored(self, sample: Mapping[str, Any]) -> RunLengths:
-        """Protocol acga: the letterboxed mask, mapped back to the frame."""
-        frame, masks = self._frames[sample["clip"]], self._shards[sample["shard"]]
-        if not sample["shown"]:
-            return _empty(frame)
-        large = masks.read("large", self._rows[sample["shard"]][sample["mask"]])
-        return encode_rle(acga_truth(large, Letterbox(frame["height"], frame["width"], large.shape[0])))
-
-    def original(self, sample: Mapping[str, Any]) -> RunLengths:
-        """Protocol coco: the mask as it was drawn."""
-        frame, instance = self._frames[sample["clip"]], sample["mask"].rpartition("/")[2]
-        return frame["instances"][instance]["mask"] if sample["shown"] else _empty(frame)
-
-    def every_actor(self, sample: Mapping[str, Any]) -> RunLengths:
-        """The union of all instances of the sample's frame."""
-        instances = self._frames[sample["clip"]]["instances"].values()
-        return rle.merge([instance["mask"] for instance in instances], intersect=False)
-
-
-def _empty(frame: Mapping[str, Any]) -> RunLengths:
-    return encode_rle(np.zeros((frame["height"], frame["width"]), np.uint8))
 
 
 def _by_group(samples: Sequence[Mapping[str, Any]], overlaps: Mapping[str, Overlap]) -> dict[str, list[Overlap]]:

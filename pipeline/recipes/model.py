@@ -1,7 +1,7 @@
 """TrainedModel: ACGA, trained on the train set or taken from a checkpoint.
 
-model.safetensors   the whole network, trunk included
-training.json       the loss of each epoch; where the weights came from
+model.safetensors     the whole network, backbone included
+training.json         the losses and learning rate of each epoch; where the weights came from
 """
 
 from __future__ import annotations
@@ -10,49 +10,39 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
-from extractors.samples import StoredSamples
-from models import acga, checkpoints
-from models.training import TrainingProgress, TrainingSettings, train
+from models import checkpoints
+from models.acga import ACGA
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
-from pipeline.recipes.weights import EPS, trunk
+from pipeline.recipes.network import train_here
+from pipeline.recipes.training_processes import train_together
+from pipeline.recipes.weights import EPS
 
 
 def build(job: Job) -> None:
     """Train, going on from `job.resume` after a kill; or load the checkpoint strictly and write it in our format."""
     device = prepare(job.sections["compute"])
+    visual, stream = job.sections["visual"], job.members["records"]["stream"]
     if job.sections["model"]["checkpoint"]:
         source = Path(job.members["files"]["model.checkpoint"]["path"])
-        model = checkpoints.load_any(source, EPS[job.sections["visual"]["batch_norm"]])
-        losses: list[dict[str, float]] = []
-        origin = "checkpoint"
+        model = checkpoints.load_any(source, EPS[visual["batch_norm"]])
+        check(model, stream, source)
+        checkpoints.save(model, job.out / "model.safetensors")
+        origin, losses = "checkpoint", []
     else:
-        model, losses = _train(job, device)
-        origin = "trained"
-    checkpoints.save(model, job.out / "model.safetensors")
-    document = {"origin": origin, "trunk": job.sections["visual"]["weights"], "epochs": losses}
+        processes = job.sections["training"]["processes"]
+        found = train_here(job, device) if processes == 1 else train_together(job, processes)
+        origin, losses = "trained", [asdict(loss) | {"total": loss.total} for loss in found]
+    key = "weights" if stream == "rgb" else "flow_weights"
+    document = {"origin": origin, "trunk": visual[key], "epochs": losses}
     (job.out / "training.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
-def _train(job: Job, device: torch.device) -> tuple[acga.ACGA, list[dict[str, float]]]:
-    section, text, training = job.sections["model"], job.sections["text"], job.sections["training"]
-    model = acga.build(
-        trunk(job),
-        text["dim"],
-        tuple(section["channels"]),
-        tuple(section["widths"]),
-        section["attention"],
-        section["initialisation"],
-        torch.Generator().manual_seed(section["seed"]),
-        section["mode"],
-    )
-    samples = StoredSamples.of(job.inputs)
+def check(model: ACGA, stream: str, path: Path) -> None:
+    """Refuse a checkpoint of a network that sees something else. Raises WrongStream."""
+    if model.video.modality != stream:
+        raise WrongStream(f"model.checkpoint: {path} sees {model.video.modality}, but visual.modality is {stream!r}")
 
-    def progress(at: TrainingProgress) -> None:
-        job.progress(at.epoch * at.steps + at.step + 1, at.epochs * at.steps)
 
-    settings = TrainingSettings(gradient_norm=None, **training)
-    losses = train(model, samples, settings, device, job.resume, progress)
-    return model, [asdict(loss) | {"total": loss.total} for loss in losses]
+class WrongStream(ValueError):
+    """A checkpoint of a network that sees something else than the config says."""

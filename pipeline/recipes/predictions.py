@@ -6,7 +6,12 @@ predictions.json   for each sample: masks "acga" and "coco" as COCO run lengths,
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from data.letterbox import Letterbox
 from data.masks import encode_rle
@@ -21,9 +26,8 @@ from pipeline.recipes.job import Job
 def build(job: Job) -> None:
     """Predict in the order of the samples, `prediction.batch` at a time."""
     device = prepare(job.sections["compute"])
-    model = load(job.folder("TrainedModel") / "model.safetensors").to(device)
-    model.mode = job.sections["model"]["mode"]
-    samples = StoredSamples.of(job.inputs)
+    networks = [Network(job, stream, device) for stream in ("rgb", "flow") if f"TrainedModel.{stream}" in job.inputs]
+    samples = networks[0].samples.samples
     frames: dict[str, Any] = {}
     for folder in job.inputs["Masks"]:
         frames |= json.loads((folder / "truth.json").read_bytes())["clips"]
@@ -31,10 +35,8 @@ def build(job: Job) -> None:
     size = job.sections["prediction"]["batch"]
     for start in range(0, len(samples), size):
         indices = range(start, min(start + size, len(samples)))
-        batch = samples.batch(indices)
-        responses = predict(model, batch.features, batch.words, batch.clip)
-        for index, response in zip(indices, responses.large, strict=True):
-            sample = samples.samples[index]
+        for index, response in zip(indices, fused(networks, indices, job.sections["prediction"]), strict=True):
+            sample = samples[index]
             frame = frames[sample["clip"]]
             box = Letterbox(frame["height"], frame["width"], response.shape[-1])
             mask, confidence = coco_prediction(response, box)
@@ -48,3 +50,26 @@ def build(job: Job) -> None:
             )
         job.progress(len(predictions), len(samples))
     (job.out / "predictions.json").write_text(json.dumps({"samples": predictions}, indent=1), encoding="utf-8")
+
+
+class Network:
+    """The network of a stream, and the test set as it sees it."""
+
+    def __init__(self, job: Job, stream: str, device: torch.device) -> None:
+        self.model = load(job.folder(f"TrainedModel.{stream}") / "model.safetensors").to(device)
+        self.model.mode = job.sections["model"]["mode"]
+        self.samples = StoredSamples.of(job.inputs, stream)
+
+    def responses(self, indices: Sequence[int], precision: str) -> Float[Tensor, "b s s"]:
+        """The fused responses (logits) to some samples."""
+        batch = self.samples.batch(indices)
+        return predict(self.model, batch.features, batch.words, batch.clip, precision).large
+
+
+def fused(networks: Sequence[Network], indices: Sequence[int], section: Mapping[str, Any]) -> Float[Tensor, "b s s"]:
+    """The weighted mean of the networks' responses; of one network its own."""
+    if len(networks) == 1:
+        return networks[0].responses(indices, section["precision"])
+    weights = section["fusion"]
+    each = [network.responses(indices, section["precision"]) * w for network, w in zip(networks, weights, strict=True)]
+    return torch.stack(each).sum(0) / sum(weights)

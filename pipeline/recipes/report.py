@@ -23,9 +23,11 @@ from extractors.shards import ShardReader
 from models.order import shuffled
 from pipeline.recipes.job import Job
 from pipeline.recipes.report_page import TEMPLATE
+from pipeline.recipes.truth import Truth
 
 PREDICTED = (255, 90, 54)  # RGB
 TRUE = (22, 197, 255)
+GREY = 90  # where there is no picture
 PUBLISHED = (  # P@0.5 to P@0.9, mAP, overall IoU, mean IoU; ACGA's README and paper
     ("A2D, ACGA (README)", (56.7, 47.6, 33.8, 16.9, 1.9, 28.5, 61.3, 49.8)),
     ("A2D, ACGA (paper)", (55.7, 45.9, 31.9, 16.0, 2.0, 27.4, 60.1, 49.0)),
@@ -44,33 +46,42 @@ def build(job: Job) -> None:
     """Collect what the artifacts say and render the page; nothing is measured here."""
     metrics = json.loads((job.folder("Metrics") / "metrics.json").read_bytes())
     samples = json.loads((job.folder("Samples") / "samples.json").read_bytes())
-    training = json.loads((job.folder("TrainedModel") / "training.json").read_bytes())
-    trunk = training["trunk"]
-    origin = f"trained for {len(training['epochs'])} epochs" if training["origin"] == "trained" else "from a checkpoint"
+    networks = _networks(job)
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)
     html = page.render(
         test={"samples": len(samples["samples"]), "clips": len({sample["clip"] for sample in samples["samples"]})},
-        model=f"network {origin}, trunk weights: {trunk}",
-        seeded=trunk == "seeded",
+        model="; ".join(network["text"] for network in networks),
+        seeded=any(network["trunk"] == "seeded" for network in networks),
         protocols=metrics["protocols"],
+        absent=metrics["absent"],
         several="acga_several" in metrics["protocols"],
         groups=metrics["groups"],
         published=PUBLISHED,
-        curves=_curves(training["epochs"]),
+        curves=[_curves(network["epochs"]) for network in networks if network["epochs"]],
         figures=_figures(job, samples["samples"], metrics["samples"]),
         rules=_rules(job, samples["rules"]),
         quarantined=samples["quarantined"],
-        missing_words=json.loads((job.folder("TextFeatures") / "text.json").read_bytes())["missing"],
+        text=json.loads((job.folder("TextFeatures") / "text.json").read_bytes()),
         percent=lambda value: f"{100 * value:.1f}",
     )
     (job.out / "report.html").write_text(html, encoding="utf-8")
     shutil.copyfile(job.folder("Metrics") / "metrics.json", job.out / "metrics.json")
 
 
-def _curves(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any] | None:
+def _networks(job: Job) -> list[dict[str, Any]]:
+    """What is known of each stream's network."""
+    found = []
+    for stream in ("rgb", "flow"):
+        for folder in job.inputs.get(f"TrainedModel.{stream}", ()):
+            training = json.loads((folder / "training.json").read_bytes())
+            count = len(training["epochs"])
+            origin = f"trained for {count} epochs" if training["origin"] == "trained" else "from a checkpoint"
+            found.append(training | {"text": f"{stream} network {origin}, trunk weights: {training['trunk']}"})
+    return found
+
+
+def _curves(epochs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Polylines of the losses in a box of 570 x 190 at (50, 25)."""
-    if not epochs:
-        return None
     top = max(epoch["total"] for epoch in epochs)
     colours = {"total": "#1c2430", "small": "#d1495b", "medium": "#2e86ab", "large": "#3a7d44"}
 
@@ -93,20 +104,26 @@ def _figures(job: Job, samples: Sequence[Mapping[str, Any]], ious: Mapping[str, 
     section = job.sections["report"]
     predictions = json.loads((job.folder("Predictions") / "predictions.json").read_bytes())["samples"]
     chosen = shuffled(len(samples), section["seed"])[: section["samples"]]
-    figures = []
+    figures, truth = [], Truth(job)
     for position in chosen:
         sample = samples[position]
-        frames = ShardReader(job.inputs["Frames"][sample["shard"]] / "frames.h5")
-        clip = frames.read("frames", frames.ids.index(sample["clip"]))
-        truth = json.loads((job.inputs["Masks"][sample["shard"]] / "truth.json").read_bytes())["clips"][sample["clip"]]
-        mask = np.zeros((truth["height"], truth["width"]), np.uint8)
-        if sample["shown"]:
-            mask = decode_rle(truth["instances"][sample["mask"].rpartition("/")[2]]["mask"])
-        picture = overlaid(clip[len(clip) // 2], decode_rle(predictions[position]["acga"]), mask)
+        mask = decode_rle(dict(truth.original(sample) or truth.restored(sample)))
+        picture = overlaid(_labelled_frame(job, sample), decode_rle(predictions[position]["acga"]), mask)
         encoded = cv2.imencode(".png", picture[:, :, ::-1])[1]
         image = base64.b64encode(encoded.tobytes()).decode("ascii")
-        figures.append({"image": image, "text": sample["text"], "iou": ious[sample["id"]]})
+        text = sample["text"] or f"sample {sample['id']}: sentence and frame are not in the imported folder"
+        figures.append({"image": image, "text": text, "iou": ious[sample["id"]]})
     return figures
+
+
+def _labelled_frame(job: Job, sample: Mapping[str, Any]) -> np.ndarray:
+    """The letterboxed labelled frame (S, S, 3) of a sample; grey where there are no frames."""
+    if "Frames" not in job.inputs:
+        size = job.sections["frames"]["size"]
+        return np.full((size, size, 3), GREY, np.uint8)
+    frames = ShardReader(job.inputs["Frames"][sample["shard"]] / "frames.h5")
+    clip = frames.read("frames", frames.ids.index(sample["clip"]))
+    return clip[len(clip) // 2]
 
 
 def overlaid(frame: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -131,7 +148,7 @@ def _rules(job: Job, of_samples: Mapping[str, Sequence[str]]) -> dict[str, dict[
     hits = {role: {rule: len(records) for rule, records in rules.items()} for role, rules in listed.items()}
     test = hits.setdefault("test", {})
     found = [json.loads((folder / "truth.json").read_bytes())["rules"] for folder in job.inputs["Masks"]]
-    found += [json.loads((folder / "ledger.json").read_bytes())["rules"] for folder in job.inputs["Frames"]]
+    found += [json.loads((folder / "ledger.json").read_bytes())["rules"] for folder in job.inputs.get("Frames", ())]
     for rules in [*found, of_samples]:
         for rule, records in rules.items():
             test[rule] = test.get(rule, 0) + len(records)

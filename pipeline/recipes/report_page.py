@@ -33,13 +33,18 @@ truth through the letterbox and back, mAP as the mean of precisions. <b>coco</b>
 samples with the sentences shifted among the actors of a clip, and <b>every_actor</b> what predicting all actors at
 once would give: a network that understands its sentences is high in the first and low in the second.{% endif %}</p>
 <div class="wide"><table>
-  <tr><th>protocol<th>samples<th>P@0.5<th>0.6<th>0.7<th>0.8<th>0.9<th>mAP<th>overall IoU<th>mean IoU</tr>
+  <tr><th>protocol<th>samples<th>P@0.5<th>0.6<th>0.7<th>0.8<th>0.9<th>mAP<th>overall IoU<th>mean IoU<th>95 %</tr>
   {% for name, scores in protocols.items() -%}
   <tr class="ours"><td>{{ name }}<td>{{ scores.samples }}{% for value in scores.precision.values() %}<td>
     {{- percent(value) }}{% endfor %}<td>{{ percent(scores.map) }}<td>{{ percent(scores.overall_iou) }}<td>
-    {{- percent(scores.mean_iou) }}</tr>
+    {{- percent(scores.mean_iou) }}<td>{% for bound in scores.intervals.mean_iou %}
+    {{- percent(bound) }}{{ " to " if not loop.last }}{% endfor %}</tr>
   {% endfor %}
 </table></div>
+<p class="note">The last column is the 95 % interval of the mean IoU, by the bootstrap over videos; metrics.json has
+that of every score. It says how sure the score of <i>this</i> network is, and nothing of how other seeds would
+fare.</p>
+{% for protocol, reason in absent.items() %}<p class="note">{{ protocol }} is absent: {{ reason }}.</p>{% endfor %}
 {% if groups %}
 <h2>What identifies the actor</h2>
 <p class="note">Protocol acga, split by the attribute that alone tells the actor from the others of its clip.</p>
@@ -63,17 +68,18 @@ compare with a run on the same data and on nothing else.</p>
 
 {% if curves %}<h2>Training</h2>
 <p class="note">Loss of each epoch, mean over its samples.</p>
+{% for curve in curves -%}
 <svg viewBox="0 0 640 240" width="640" style="max-width:100%" role="img" aria-label="training loss by epoch">
-  {% for tick in curves.ticks -%}
+  {% for tick in curve.ticks -%}
   <line x1="50" x2="620" y1="{{ tick.y }}" y2="{{ tick.y }}" stroke="#e2e6ea"/>
   <text x="44" y="{{ tick.y + 4 }}" font-size="11" text-anchor="end" fill="#5a6572">{{ tick.label }}</text>
   {% endfor -%}
-  {% for line in curves.lines -%}
+  {% for line in curve.lines -%}
   <polyline points="{{ line.points }}" fill="none" stroke="{{ line.colour }}" stroke-width="2"/>
   <text x="{{ 60 + loop.index0 * 90 }}" y="16" font-size="12" fill="{{ line.colour }}">{{ line.name }}</text>
   {% endfor -%}
-  <text x="335" y="236" font-size="11" text-anchor="middle" fill="#5a6572">epoch 1 to {{ curves.epochs }}</text>
-</svg>{% endif %}
+  <text x="335" y="236" font-size="11" text-anchor="middle" fill="#5a6572">epoch 1 to {{ curve.epochs }}</text>
+</svg>{% endfor %}{% endif %}
 
 {% if figures %}<h2>Samples</h2>
 <p class="note key">Drawn at random from the test set.<i style="background:#ff5a36"></i>predicted<i
@@ -95,7 +101,9 @@ style="border:2px solid #16c5ff; box-sizing:border-box"></i>true outline</p>
 </table></div>{% else %}<p class="note">None.</p>{% endif %}
 {% if quarantined %}<p class="note">Videos that cannot be decoded, left out of every figure on this page:</p>
 <ul>{% for video, reason in quarantined.items() %}<li><b>{{ video }}</b>: {{ reason }}</li>{% endfor %}</ul>{% endif %}
-{% if missing_words %}<p class="note">{{ missing_words|length }} words of the test set have no vector:
-{{ missing_words|join(" ") }}.</p>{% endif %}
+{% if text.missing is none %}<p class="note">The sentences are not in the imported folder, only their word vectors.</p>
+{% elif text.missing %}<p class="note">{{ text.missing.values()|sum }} of the test set's {{ text.words }} words have no
+vector: {% for word, count in text.missing.items() %}{{ word }} ({{ count }}){{ ", " if not loop.last else "." }}
+{%- endfor %}</p>{% endif %}
 </html>
 """

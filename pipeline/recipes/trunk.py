@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 
 from extractors.labelled_clips import StoredClips
+from models.i3d import I3D
 from models.pretraining import PretrainingProgress, PretrainingSettings, pretrain
 from models.weights import save_trunk
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
-from pipeline.recipes.weights import seeded_trunk
+from pipeline.recipes.weights import WrongBackbone, seeded_trunk
 
 
 def build(job: Job) -> None:
@@ -21,7 +22,9 @@ def build(job: Job) -> None:
     device = prepare(job.sections["compute"])
     settings = dict(job.sections["pretrain"])
     clips = StoredClips(job.inputs["Frames"], job.inputs["Masks"], frozenset(settings.pop("videos")))
-    i3d = seeded_trunk(job)
+    i3d = seeded_trunk(job, "rgb")
+    if not isinstance(i3d, I3D):
+        raise WrongBackbone(f"visual.backbone = {job.sections['visual']['backbone']!r}: only I3D is pretrained")
 
     def progress(at: PretrainingProgress) -> None:
         job.progress(at.epoch * at.steps + at.step + 1, at.epochs * at.steps)

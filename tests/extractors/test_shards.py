@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from extractors import shards
-from extractors.shards import CorruptShard, IncompleteShard, ShardReader, ShardWriter, WrongRow, content_hash
+from extractors.shards import (
+    CorruptShard,
+    IncompleteShard,
+    MixedShards,
+    ShardReader,
+    ShardWriter,
+    WrongRow,
+    content_hash,
+    read_rows,
+)
 
 ROOT = Path(shards.__file__).parents[1]
 ARRAYS = {"features": ((4, 8, 32), np.float16), "size": ((2,), np.int32), "score": ((), np.float64)}
@@ -240,3 +249,134 @@ def test_a_reader_opened_before_a_fork_reads_right_on_both_sides(tmp_path: Path)
     )
     path = write(tmp_path / "a.h5")
     assert subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, timeout=60).returncode == 0
+
+
+RAMP = np.linspace(1, 2, 4096, dtype=np.float32)  # a shuffle pays
+WORDS = np.random.default_rng(0).choice(np.random.default_rng(1).standard_normal((9, 8)), 512).astype(np.float32)
+
+
+def shard(path: Path, rows: list[np.ndarray]) -> ShardReader:
+    """A shard of one array x."""
+    with ShardWriter(path, len(rows), {"x": (rows[0].shape, rows[0].dtype)}, {}) as writer:
+        for number, value in enumerate(rows):
+            writer.write(number, str(number), x=value)
+    return ShardReader(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "codec"),
+    [
+        ([RAMP] * 2, "shuffle+zstd"),
+        ([WORDS.reshape(-1)] * 2, "zstd"),
+        ([RAMP.view(np.uint8)] * 2, "zstd"),
+        ([np.zeros(4096, np.float32), RAMP], "shuffle+zstd"),  # a blank first row decides nothing
+        ([WORDS.reshape(-1)] * 4 + [RAMP] * 40, "zstd"),  # four rows decide
+        ([RAMP[:200]], "none"),
+    ],
+    ids=["ramp", "words", "bytes", "blank", "later", "small"],
+)
+def test_the_codec_is_the_smaller_of_two_on_the_first_rows(tmp_path: Path, rows: list[np.ndarray], codec: str) -> None:
+    reader = shard(tmp_path / "a.h5", rows)
+    assert reader.codec("x") == codec
+    np.testing.assert_array_equal(reader.array("x"), rows)
+    again = shard(tmp_path / "b.h5", rows)
+    assert again.path.read_bytes() == reader.path.read_bytes()
+
+
+def test_the_content_hash_does_not_depend_on_the_codec(tmp_path: Path) -> None:
+    first = shard(tmp_path / "a.h5", [RAMP, -RAMP])
+    with h5py.File(tmp_path / "a.h5") as file, h5py.File(tmp_path / "b.h5", "w") as other:
+        other.attrs.update(file.attrs)
+        for name in file:
+            filters = {"chunks": (1, 4096), **hdf5plugin.Zstd(clevel=3)} if name == "x" else {}
+            other.create_dataset(name, data=file[name][...], **filters)
+    assert (first.codec("x"), ShardReader(tmp_path / "b.h5").codec("x")) == ("shuffle+zstd", "zstd")
+    assert content_hash(tmp_path / "a.h5") == content_hash(tmp_path / "b.h5")
+
+
+def test_plain_h5py_reads_both_codecs(tmp_path: Path) -> None:
+    script = "import sys, h5py, hdf5plugin, numpy; numpy.save(sys.argv[2], h5py.File(sys.argv[1])['x'][1])"
+    for value in (RAMP, WORDS):
+        path = shard(tmp_path / "a.h5", [value, -value]).path
+        subprocess.run([sys.executable, "-W", "error", "-c", script, path, tmp_path / "x.npy"], check=True)
+        np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), -value)
+
+
+def test_a_row_may_hold_scalars_and_a_buffer_that_is_used_again(tmp_path: Path) -> None:
+    buffer = np.zeros(1000, np.float32)
+    with ShardWriter(tmp_path / "a.h5", 6, {"x": ((1000,), "float32"), "scale": ((), "float32")}, {}) as writer:
+        for number in range(6):
+            buffer[:] = number
+            writer.write(number, str(number), x=buffer, scale=np.float32(2.0**-number))
+    reader = ShardReader(tmp_path / "a.h5")
+    assert reader.array("scale").tolist() == [1, 0.5, 0.25, 0.125, 0.0625, 0.03125]
+    assert reader.array("x")[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert reader.read_many("scale", [3, 0]).tolist() == [0.125, 1]
+
+
+@pytest.mark.parametrize("written", [0, 2, 5])
+def test_a_shortened_shard_has_the_rows_that_were_written(tmp_path: Path, written: int) -> None:
+    with ShardWriter(tmp_path / "a.h5", 9, ARRAYS, {}) as writer:
+        for number in range(written):
+            writer.write(number, str(number), **row(number))
+        for impossible in (10, -1, *range(written)):
+            with pytest.raises(WrongRow, match=f"cannot be cut from 9 to {impossible} rows"):
+                writer.shorten(impossible)
+        writer.shorten(written)
+    reader = ShardReader(tmp_path / "a.h5")
+    reader.verify()
+    assert len(reader) == written
+    assert reader.array("score").tolist() == [number / 4 for number in range(written)]
+    assert reader.array("features").shape == (written, 4, 8, 32)
+
+
+@pytest.mark.parametrize("value", [RAMP, WORDS.astype(np.float16), RAMP.view(np.uint8), RAMP[:2]])
+def test_many_rows_at_once_are_the_rows_one_by_one(tmp_path: Path, value: np.ndarray) -> None:
+    reader = shard(tmp_path / "a.h5", [value * factor for factor in range(7)])
+    rows = [5, 0, 6, 5, 2]
+    found = reader.read_many("x", rows)
+    assert found.dtype == value.dtype
+    assert found.tobytes() == np.stack([reader.read("x", number) for number in rows]).tobytes()
+    assert reader.read_many("x", []).shape == (0, *value.shape)
+    for outside in (-1, 7):
+        with pytest.raises(IndexError, match="which has 7 rows"):
+            reader.read_many("x", [0, outside])
+
+
+def test_rows_of_several_shards_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    one, other = shard(tmp_path / "a.h5", [RAMP, -RAMP]), shard(tmp_path / "b.h5", [RAMP * 2, RAMP * 3])
+    found = read_rows("x", [(other, 1), (one, 0), (other, 0), (one, 1)])
+    np.testing.assert_array_equal(found, np.stack([RAMP * 3, RAMP, RAMP * 2, -RAMP]))
+    short = shard(tmp_path / "c.h5", [RAMP[:9]])
+    with pytest.raises(MixedShards, match=r"rows of x are float32 \(4096,\), float32 \(9,\); expected one shape"):
+        read_rows("x", [(one, 0), (short, 0)])
+    with pytest.raises(MixedShards, match="rows of x are nothing"):
+        read_rows("x", [])
+
+
+def test_a_row_for_which_hdf5_skipped_a_filter_is_read_all_the_same(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.h5", [RAMP, -RAMP]).path
+    with h5py.File(path, "r+") as file:
+        file["x"].id.write_direct_chunk((1, 0), (RAMP * 5).tobytes(), filter_mask=0b11)
+    np.testing.assert_array_equal(ShardReader(path).read_many("x", [1, 0]), np.stack([RAMP * 5, RAMP]))
+
+
+def test_many_rows_with_a_damaged_one_are_corrupt(tmp_path: Path) -> None:
+    for value in (RAMP, WORDS):
+        path = shard(tmp_path / "a.h5", [value, -value]).path
+        with h5py.File(path) as file:
+            chunk = file["x"].id.get_chunk_info(1)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: chunk.byte_offset] + bytes(chunk.size) + whole[chunk.byte_offset + chunk.size :])
+        reader = ShardReader(path)
+        np.testing.assert_array_equal(reader.read_many("x", [0]), value[None])
+        with pytest.raises(CorruptShard, match=r"a\.h5, row 1: x does not read .* Build it again"):
+            reader.read_many("x", [0, 1, 0])
+
+
+def test_filters_that_no_shard_has_are_corrupt(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.create_dataset("zipped", data=np.zeros((3, 9)), compression="gzip")
+    with pytest.raises(CorruptShard, match=r"zipped has the HDF5 filters \(1,\)"):
+        ShardReader(tmp_path / "a.h5").codec("zipped")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from data import a2d
 from data.defects import Hits
-from extractors.text import MalformedVectors, UnknownVectors, WrongDimension, tokens, word_vectors
+from extractors.text import UnknownVectors, tokens, word_vectors
+from extractors.word2vec import MalformedVectors, WrongDimension
 
 TABLE = {"dog": [1.0, 2.0, 3.0], "the": [0.5, 0.25, 0.125], "Dog": [9.0, 9.0, 9.0], "man's": [-1.0, 0.0, 1.0]}
 SENTENCES = ["the dog", "a dog of the man's"]
@@ -108,6 +109,19 @@ def test_a_large_binary_file_is_read_across_blocks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.values[:, 0], vectors[wanted])
 
 
+@pytest.mark.parametrize("oov", ["zero", "skip", "random"])
+def test_words_without_a_vector_are_counted(tmp_path: Path, oov: str) -> None:
+    path = str(write_table(tmp_path / "w.bin"))
+    sentences = ["a dog of a man", "The Cat", "", "cat cat dog dog cut off"]
+    found = word_vectors(sentences, path, 3, 5, 0, oov)
+    # `cut` is the fifth word and counts, `off` the sixth and does not
+    assert found.occurrences == {"a": 2, "cat": 3, "cut": 1, "man": 1, "of": 1}
+    assert list(found.occurrences) == ["a", "cat", "cut", "man", "of"] == list(found.missing)
+    assert (found.total_words, found.truncated) == (12, (3,))
+    hashes = word_vectors(sentences, "hash", 3, 5, 0, oov)
+    assert (hashes.occurrences, hashes.total_words) == ({}, 12)
+
+
 @given(sentences=st.lists(st.text(max_size=30), max_size=4))
 def test_rows_follow_the_tokens_of_any_text(sentences: list[str]) -> None:
     found = word_vectors(sentences, "hash", 8, 5, 0, "zero")
@@ -122,6 +136,8 @@ def test_unknown_and_broken_vectors_are_errors(tmp_path: Path) -> None:
     for unknown in ("glove", str(tmp_path / "absent.bin"), str(tmp_path / "w.npy")):
         with pytest.raises(UnknownVectors, match="expected 'hash'"):
             word_vectors(SENTENCES, unknown, 3, 6, 0, "zero")
+    with pytest.raises(UnknownVectors, match=r"is a folder.*expected text\.layer to be 'input' or 'last'"):
+        word_vectors(SENTENCES, str(tmp_path), 3, 6, 0, "zero")
     for name in ("w.bin", "w.txt", "h.vec"):
         path = write_table(tmp_path / name, header=".vec" in name)
         with pytest.raises(WrongDimension, match=r"vectors of 3 values, but text\.dim is 300"):

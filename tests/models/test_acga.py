@@ -11,11 +11,14 @@ from torch.nn import functional
 from models import acga
 from models.acga import ACGA, Sizes, UnknownInitialisation, WordEncoder
 from models.attention import located_cells
+from models.backbones import BackboneSizes
 from models.i3d import I3D
 from models.initialisation import seed_i3d
 from models.layers import Mode
+from models.resnet import ResNet
 
-SIZES = Sizes("rgb", eps=1e-3, width=1 / 16, word_dim=6, channels=(5, 4), widths=(6, 5, 4), attention=True)
+VIDEO = BackboneSizes("i3d", "rgb", eps=1e-3, width=1 / 16, frames=0)
+SIZES = Sizes(VIDEO, word_dim=6, channels=(5, 4), widths=(6, 5, 4), attention=True)
 
 
 @functools.cache
@@ -25,22 +28,25 @@ def trunk_weights() -> dict[str, torch.Tensor]:
     return i3d.state_dict()
 
 
-def built(seed: int = 0, attention: bool = True, initialisation: str = "scaled", mode: Mode = "fast") -> ACGA:
-    i3d = I3D("rgb", SIZES.eps, SIZES.width)
+def built(
+    seed: int = 0, attention: bool = True, initialisation: str = "scaled", mode: Mode = "fast", fused: bool = True
+) -> ACGA:
+    i3d = I3D("rgb", SIZES.video.eps, SIZES.video.width)
     i3d.load_state_dict(trunk_weights())
-    generator = Generator().manual_seed(seed)
-    return acga.build(i3d, SIZES.word_dim, SIZES.channels, SIZES.widths, attention, initialisation, generator, mode)
+    sizes = (SIZES.word_dim, SIZES.channels, SIZES.widths, attention)
+    return acga.build(i3d, *sizes, initialisation, Generator().manual_seed(seed), mode, fused)
 
 
 def inputs(clips: int, sentences: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = Generator().manual_seed(3)
-    channels = I3D("rgb", SIZES.eps, SIZES.width).channels["mixed_4e"]
+    channels = I3D("rgb", SIZES.video.eps, SIZES.video.width).channels["mixed_4e"]
     features = torch.randn(clips, channels, 4, 3, 2, generator=generator).relu()
     return features, torch.randn(sentences, 5, SIZES.word_dim, generator=generator)
 
 
 def test_the_papers_network_has_36_4_million_parameters():
-    sizes = Sizes("rgb", eps=1e-5, width=1.0, word_dim=300, channels=(256, 128), widths=(256, 128, 64), attention=True)
+    video = BackboneSizes("i3d", "rgb", eps=1e-5, width=1.0, frames=0)
+    sizes = Sizes(video, word_dim=300, channels=(256, 128), widths=(256, 128, 64), attention=True)
     with torch.device("meta"):
         model = acga.assemble(sizes)
     assert sum(parameter.numel() for parameter in model.parameters()) == 36_361_655
@@ -112,8 +118,9 @@ def test_both_modes_have_the_same_weights():
     sentences=st.integers(1, 4),
     attention=st.booleans(),
     training=st.booleans(),
+    fused=st.booleans(),
 )
-def test_both_modes_give_the_same_outputs_and_gradients(size, length, sentences, attention, training):
+def test_both_modes_give_the_same_outputs_and_gradients(size, length, sentences, attention, training, fused):
     generator = Generator().manual_seed(sum(size) + length)
     channels = built().video.channels["mixed_4e"]
     features = torch.randn(2, channels, 4, *size, generator=generator, dtype=torch.float64).relu()
@@ -121,7 +128,7 @@ def test_both_modes_give_the_same_outputs_and_gradients(size, length, sentences,
     clip = torch.arange(sentences) % 2
     results = []
     for mode in ("plain", "fast"):
-        model = built(attention=attention, mode=mode).double().train(training)
+        model = built(attention=attention, mode=mode, fused=fused).double().train(training)
         responses = model(features, words, clip)
         loss = responses.small.square().mean() + responses.medium.square().mean() + responses.large.square().mean()
         gradients = torch.autograd.grad(loss, [weight for _, weight in model.trained_parameters()])
@@ -172,6 +179,35 @@ def test_the_frozen_trunk_evaluates_while_the_rest_trains():
     changed = {name for name, tensor in model.video.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith("mixed_4f.") for name in changed)
     assert not model.eval().video.mixed_4f.training
+
+
+def test_without_fusion_the_large_head_predicts():
+    for mode in ("fast", "plain"):
+        fused, single = built(mode=mode).eval(), built(mode=mode, fused=False).eval()
+        assert not any(name.startswith("decoder.fusion") for name in single.state_dict())
+        single.load_state_dict({name: fused.state_dict()[name] for name in single.state_dict()})
+        with torch.no_grad():
+            fused.decoder.fusion.weight.zero_()
+            fused.decoder.fusion.bias.zero_()
+            fused.decoder.fusion.weight[0, 2, 1, 1] = 1  # of the three responses the large one alone
+            expected, found = fused(*inputs(2, 2)), single(*inputs(2, 2))
+        torch.testing.assert_close(found.large, expected.large)
+        torch.testing.assert_close(found.small, expected.small)
+    assert acga.assemble(single.sizes).sizes == single.sizes != fused.sizes
+
+
+def test_a_resnet_may_stand_in_for_i3d():
+    video = ResNet(18, frames=2)
+    model = acga.build(video, 6, (5, 4), (6, 5, 4), True, "scaled", Generator().manual_seed(0)).train()
+    assert model.sizes.video == BackboneSizes("resnet18", "rgb", 0.0, 1.0, 2)
+    assert acga.assemble(model.sizes).sizes == model.sizes
+    names = {name for name, _ in model.trained_parameters() if name.startswith("video.")}
+    assert names and all(name.startswith("video.layer3.1.") for name in names)
+    assert video.layer3[1].training and video.layer3[1].bn1.training and not video.layer3[0].bn1.training
+    features, words = torch.randn(2, 256, 2, 3, 2).relu(), torch.randn(2, 5, 6)
+    expected = functional.normalize(video.eval().head(features).mean(2), dim=1)
+    vision, language = model.eval().attention(expected, model.text(words), torch.arange(2))
+    torch.testing.assert_close(model(features, words).large, model.decoder(vision, language).large)
 
 
 def test_a_network_is_a_pure_function_of_its_generator():

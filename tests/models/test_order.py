@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.order import TooFewSamples, UnknownSampling, batches, prefetched, shuffled, whole_clips
+from models.order import (
+    TooFewSamples,
+    TooFewVideos,
+    UnknownSampling,
+    batches,
+    held_out,
+    prefetched,
+    shuffled,
+    split,
+    whole_clips,
+)
 
 CLIPS = [[0, 1, 2], [3], [4, 5], [6], [7, 8]]
 
@@ -72,6 +82,51 @@ def test_an_empty_source_is_refused():
 def test_an_unknown_sampling_is_refused():
     with pytest.raises(UnknownSampling, match=r"'sorted'.*reference"):
         batches("sorted", CLIPS, 4, seed=0, epoch=0)
+
+
+def test_a_batch_is_split_by_clips_the_largest_first():
+    clip = [0, 0, 1, 1, 1, 2, 3]
+    assert split((3, 0, 5, 2, 1, 6, 4), clip, 1) == ((3, 0, 5, 2, 1, 6, 4),)
+    assert split((3, 0, 5, 2, 1, 6, 4), clip, 2) == ((3, 2, 6, 4), (0, 5, 1))
+    assert split((3, 2), clip, 3) == ((3, 2), (), ())
+
+
+@given(clip_lists(), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_a_split_keeps_every_sample_and_divides_no_clip(clips, parts, random):
+    clip = [place for place, samples in enumerate(clips) for _ in samples]
+    batch = random.sample(range(len(clip)), len(clip))
+    shares = split(batch, clip, parts)
+    assert len(shares) == parts and sorted(sum(shares, ())) == list(range(len(clip)))
+    assert all(list(share) == [index for index in batch if index in share] for share in shares)
+    owners = [{clip[index] for index in share} for share in shares]
+    assert sum(map(len, owners)) == len(clips)
+    # The greedy rule: no part is more than one clip ahead of another.
+    assert max(map(len, shares)) - min(map(len, shares)) <= max(map(len, clips))
+
+
+def test_nothing_is_held_out_for_a_share_of_none():
+    assert held_out(["a", "b"], 0.0, 1) == frozenset()
+    assert held_out([], 0.0, 1) == frozenset()
+
+
+@given(st.integers(2, 40), st.floats(0.01, 0.9), st.integers(0, 9))
+def test_the_held_out_videos_depend_on_ids_and_seed_alone(count, share, seed):
+    videos = [f"video {number}" for number in range(count)]
+    expected = max(1, round(share * count))
+    if expected == count:
+        with pytest.raises(TooFewVideos, match=f"{count} videos, {expected} of them"):
+            held_out(videos, share, seed)
+        return
+    found = held_out(videos, share, seed)
+    assert len(found) == expected and found <= set(videos)
+    assert held_out([*reversed(videos), *videos], share, seed) == found
+
+
+def test_held_out_videos_differ_between_seeds_and_stay_when_others_join():
+    videos = [f"video {number}" for number in range(40)]
+    assert len({held_out(videos, 0.25, seed) for seed in range(5)}) == 5
+    # 10 of 40, then 11 of 44: those whose hashes come first, so that at most the four new ones push others out.
+    assert len(held_out(videos, 0.25, 0) - held_out([*videos, "a", "b", "c", "d"], 0.25, 0)) <= 3
 
 
 def test_prefetching_keeps_the_order_and_works_one_ahead():

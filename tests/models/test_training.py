@@ -1,5 +1,7 @@
 import dataclasses
 import functools
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,17 +13,23 @@ from torch import Generator
 
 from models import acga
 from models.acga import ACGA
+from models.augmentation import MissingMirroredWords
 from models.i3d import I3D
 from models.initialisation import seed_i3d
+from models.losses import Targets, response_losses
+from models.order import held_out
 from models.training import (
     STATE,
     Batch,
     EpochLoss,
+    InvalidSettings,
     TrainingSettings,
     TrainingStateError,
     learning_rate,
     train,
 )
+from models.training_state import STATE_KEY, is_over
+from models.weights import read_tensors
 
 CPU = torch.device("cpu")
 SETTINGS = TrainingSettings(
@@ -33,17 +41,31 @@ SETTINGS = TrainingSettings(
     foreground_weight=1.5,
     sampling="clips",
     gradient_norm=None,
+    accumulate=1,
+    precision="float32",
+    flip=False,
+    validation=0.0,
+    patience=0,
+    checkpoint_every=0,
     seed=4,
 )
 
 
 class Halves:
-    """Clips of noise; on each the first sentence means the left half and the second one the right half."""
+    """Clips of noise; on each the first sentence means the left half and the second one the right half.
+
+    So each sentence is the other one mirrored. The positions that were asked for are kept.
+    """
 
     def __init__(self, clips: int) -> None:
         generator = Generator().manual_seed(1)
         self.features = torch.randn(clips, 33, 4, 2, 2, generator=generator).relu()
         self.words = torch.randn(2, 3, 6, generator=generator)
+        self.asked: list[tuple[int, ...]] = []
+
+    @property
+    def videos(self) -> Sequence[str]:
+        return [f"video {index // 2}" for index in range(len(self))]
 
     @property
     def clips(self) -> Sequence[Sequence[int]]:
@@ -53,6 +75,7 @@ class Halves:
         return 2 * len(self.features)
 
     def batch(self, indices: Sequence[int]) -> Batch:
+        self.asked.append(tuple(indices))
         wanted = sorted({index // 2 for index in indices})
         side = torch.tensor([index % 2 for index in indices])
         masks = []
@@ -60,7 +83,7 @@ class Halves:
             right = torch.arange(size) >= size // 2
             masks.append((right == side.bool().reshape(-1, 1, 1)).expand(-1, size, -1).to(torch.uint8))
         clip = torch.tensor([wanted.index(index // 2) for index in indices])
-        return Batch(self.features[wanted], clip, self.words[side], *masks)
+        return Batch(self.features[wanted], clip, self.words[side], *masks, self.words[1 - side])
 
 
 @functools.cache
@@ -82,6 +105,18 @@ def trained(folder: Path, **changes: object) -> tuple[ACGA, tuple[EpochLoss, ...
     return network, losses
 
 
+def elsewhere(statements: str) -> subprocess.CompletedProcess[str]:
+    """Run statements in a new process that knows this module as `first`."""
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "import importlib.util, os, pathlib, signal, torch\n"
+        f"spec = importlib.util.spec_from_file_location('first', {__file__!r})\n"
+        "first = importlib.util.module_from_spec(spec); sys.modules['first'] = first; spec.loader.exec_module(first)\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
+    )
+    return subprocess.run([sys.executable, "-c", program + statements], capture_output=True, text=True)
+
+
 def same(first: ACGA, second: ACGA) -> bool:
     pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
@@ -100,15 +135,8 @@ def test_a_sentence_is_learnt(tmp_path):
 
 def test_two_epochs_in_one_go_are_one_a_new_process_and_one_more(tmp_path):
     whole, losses = trained(tmp_path / "whole")
-    program = (
-        f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "import importlib.util, pathlib, torch\n"
-        f"spec = importlib.util.spec_from_file_location('first', {__file__!r})\n"
-        "first = importlib.util.module_from_spec(spec); spec.loader.exec_module(first)\n"
-        f"torch.set_num_threads({torch.get_num_threads()})\n"
-        f"first.trained(pathlib.Path({str(tmp_path / 'parts')!r}), epochs=1)\n"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    done = elsewhere(f"first.trained(pathlib.Path({str(tmp_path / 'parts')!r}), epochs=1)")
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "parts" / STATE).read_bytes() != (tmp_path / "whole" / STATE).read_bytes()
     resumed, resumed_losses = trained(tmp_path / "parts")
     assert resumed_losses == losses
@@ -181,3 +209,161 @@ def test_the_state_of_another_network_is_refused(tmp_path):
     other = acga.build(i3d, 6, (5, 3), (6, 5, 4), True, "scaled", Generator().manual_seed(2))
     with pytest.raises(TrainingStateError, match="not of this model"):
         train(other, Halves(4), SETTINGS, CPU, tmp_path)
+
+
+# All that a step can depend on.
+EVERYTHING = {"accumulate": 2, "flip": True, "validation": 0.3, "patience": 5, "gradient_norm": 0.5, "epochs": 2}
+
+
+def killed_at(epoch: int, step: int, folder: str) -> None:
+    """Train until the end of a step, and die."""
+
+    def progress(at) -> None:
+        if (at.epoch, at.step) == (epoch, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    settings = dataclasses.replace(SETTINGS, **EVERYTHING, checkpoint_every=2)
+    train(model(), Halves(9), settings, CPU, Path(folder), progress)
+
+
+def test_a_run_killed_within_an_epoch_goes_on_from_its_last_checkpoint_bit_for_bit(tmp_path):
+    settings = dataclasses.replace(SETTINGS, **EVERYTHING)
+    whole = model()
+    losses = train(whole, Halves(9), settings, CPU, tmp_path / "whole")
+    done = elsewhere(f"first.killed_at(1, 2, {str(tmp_path / 'parts')!r})")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    document = read_tensors(tmp_path / "parts" / STATE, STATE_KEY)[1]
+    assert len(document["losses"]) == 1 and document["step"] == 2 and document["samples"] == 8
+    resumed, told = model(), []
+    assert train(resumed, Halves(9), settings, CPU, tmp_path / "parts", told.append) == losses
+    assert [(at.epoch, at.step, at.steps) for at in told] == [(1, 2, 3)]
+    assert same(whole, resumed)
+    # Weights, best weights, Adam's moments and step counts, settings and losses: all of the state.
+    assert (tmp_path / "parts" / STATE).read_bytes() == (tmp_path / "whole" / STATE).read_bytes()
+
+
+def test_a_step_that_the_samples_do_not_have_is_refused(tmp_path):
+    settings = dataclasses.replace(SETTINGS, checkpoint_every=2)
+    with pytest.raises(ZeroDivisionError):
+        train(model(), Halves(6), settings, CPU, tmp_path, lambda at: 1 // (1 - at.step))
+    with pytest.raises(TrainingStateError, match="at step 2, but the samples make 2 steps"):
+        train(model(), Halves(4), settings, CPU, tmp_path)
+
+
+def test_micro_batches_add_up_to_the_batch(tmp_path):
+    # With equal clips every micro-batch has the statistics of the batch, and only running ones tell them apart.
+    networks = []
+    for accumulate in (1, 3):
+        source, network = Halves(4), model().double()
+        source.features[:] = source.features[0]
+        settings = dataclasses.replace(SETTINGS, sampling="epoch", batch=5, accumulate=accumulate)
+        losses = train(network, source, settings, CPU, tmp_path / str(accumulate))
+        networks.append((network.state_dict(), torch.tensor([loss.total for loss in losses], dtype=torch.float64)))
+    (whole, losses), (parts, found) = networks
+    torch.testing.assert_close(found, losses, rtol=0, atol=1e-9)
+    for name, tensor in whole.items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(parts[name], tensor, rtol=0, atol=1e-9, msg=name)
+    counter = "video.mixed_4f.branch_0.batch3d.num_batches_tracked"
+    assert (int(whole[counter]), int(parts[counter])) == (4, 12)
+
+
+def test_gradients_are_no_longer_than_the_norm(tmp_path):
+    # With one step Adam's first moment is a tenth of the gradient.
+    norms = []
+    for gradient_norm in (None, 0.01):
+        folder = tmp_path / str(gradient_norm)
+        trained(folder, epochs=1, batch=8, gradient_norm=gradient_norm)
+        tensors = read_tensors(folder / STATE, STATE_KEY)[0]
+        moments = [tensor.flatten() for name, tensor in tensors.items() if name.startswith("adam.exp_avg.")]
+        norms.append(10 * torch.cat(moments).norm().item())
+    assert norms[0] > 0.05 and norms[1] == pytest.approx(0.01, rel=1e-3)
+
+
+def test_mirrored_sentences_teach_the_same(tmp_path):
+    plain, _ = trained(tmp_path / "plain", epochs=1)
+    network = model()
+    losses = train(
+        network, Halves(4), dataclasses.replace(SETTINGS, epochs=15, lr=1e-2, lr_drop=1.0, flip=True), CPU, tmp_path
+    )
+    assert losses[-1].total < 0.5 * losses[0].total
+    assert not same(plain, trained(tmp_path / "flipped", epochs=1, flip=True)[0])
+
+
+class OneSided(Halves):
+    """Samples whose words are not there mirrored."""
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        return dataclasses.replace(super().batch(indices), mirrored_words=None)
+
+
+def test_mirroring_needs_mirrored_words(tmp_path):
+    with pytest.raises(MissingMirroredWords):
+        train(model(), OneSided(4), dataclasses.replace(SETTINGS, flip=True), CPU, tmp_path)
+
+
+def test_bfloat16_computes_alike_and_keeps_float32_weights(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        exact, losses = trained(tmp_path / "exact", epochs=1)
+        rounded, found = trained(tmp_path / "rounded", epochs=1, precision="bfloat16")
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0].total == pytest.approx(losses[0].total, rel=0.02) and found != losses
+    assert all(weight.dtype == torch.float32 for weight in rounded.parameters())
+    assert not same(exact, rounded)
+
+
+def validated(network: ACGA, source: Halves, positions: list[int]) -> float:
+    batch = source.batch(positions)
+    with torch.no_grad():
+        responses = network(batch.features, batch.words, batch.clip)
+    return response_losses(responses, Targets(batch.small, batch.medium, batch.large), 1.5).sum().item()
+
+
+def test_the_best_weights_on_the_videos_held_out_are_kept(tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=4, lr=0.05, lr_drop=1.0, validation=0.3)
+    source, network, told = Halves(6), model(), []
+    losses = train(network, source, settings, CPU, tmp_path, epoch_done=lambda *row: told.append(row))
+    held = held_out(source.videos, 0.3, settings.seed)
+    positions = [index for index, video in enumerate(source.videos) if video in held]
+    assert len(positions) == 4
+    # An epoch asks for every other sample once, and then for those held out.
+    epoch = source.asked[: len(source.asked) // 4]
+    assert sorted(sum(epoch[:-1], ())) == [index for index in range(12) if index not in positions]
+    assert list(epoch[-1]) == positions
+    values = [loss.validation for loss in losses]
+    assert values.index(min(values)) != 3  # else the best are the last
+    assert not network.training
+    assert validated(network, source, positions) == pytest.approx(min(values), rel=1e-5)
+    assert told == [(epoch, loss, 0.05) for epoch, loss in enumerate(losses)]
+    again = model()
+    assert train(again, source, settings, CPU, tmp_path) == losses and same(network, again)
+    # With patience the same epochs come, up to the first that ends it.
+    patient = train(model(), Halves(6), dataclasses.replace(settings, patience=1), CPU, tmp_path / "patient")
+    assert patient == losses[: len(patient)]
+    assert len(patient) == 1 + next(place for place in range(1, 4) if values[place] >= min(values[:place]))
+
+
+def test_training_stops_after_epochs_that_did_not_improve():
+    settings = dataclasses.replace(SETTINGS, epochs=9, validation=0.5, patience=2)
+    losses = [EpochLoss(1.0, 1.0, 1.0, value) for value in (3.0, 2.0, 2.5, 1.5, 1.5, float("nan"), 1.0)]
+    assert [is_over(losses[:count], settings) for count in range(8)] == [*[False] * 6, True, False]
+    assert not is_over(losses[:6], dataclasses.replace(settings, patience=0))
+    assert is_over(losses, dataclasses.replace(settings, epochs=7))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accumulate": 0}, "accumulate = 0"),
+        ({"precision": "float16"}, "'float16'"),
+        ({"validation": 1.0}, "validation = 1.0"),
+        ({"patience": 2}, "nothing to improve on"),
+        ({"checkpoint_every": -1}, "negative"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(changes, message):
+    with pytest.raises((InvalidSettings, TypeError), match=message):
+        dataclasses.replace(SETTINGS, **changes)

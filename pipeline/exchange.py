@@ -1,0 +1,129 @@
+"""Features to and from a folder in the layout of the authors' code (`extractors.reference_reader`).
+
+An export holds beside the authors' files `acga.json`: the config, the clip of each row and the videos that they come
+from. The authors' loader does not look at it; `acga diff` finds the raw videos by it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import graph, run
+from pipeline.config import Config, ConfigError, load
+from pipeline.key import canonical, digest
+from pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from extractors.reference_writer import ReferenceRow
+    from extractors.samples import StoredSamples
+
+ORIGIN = "acga.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to: samples by split, rows that this call wrote, and the bytes of a row."""
+
+    samples: dict[str, int]
+    written: int
+    bytes_per_row: int
+
+
+def export(config: Config, store: Path, to: Path, workers: int, progress: Callable[[int, int], None]) -> Exported:
+    """Write the samples of a config, building what is missing; a killed export goes on where it was.
+
+    Raises `ConfigError` where the config has two streams, `run.StageFailed`, and what `ReferenceWriter` raises.
+    """
+    if len(config.streams) > 1:
+        raise ConfigError("visual.modality = 'both': a folder holds one stream; export with --set visual.modality=rgb")
+    (stream,) = config.streams
+    (anchor,) = run.prepare(config, store, "Predictions")
+    tasks = {role: graph.of_role(anchor, role, graph.REFERRED, [stream]) for role in anchor.raw["sets"]}
+    roots = [task for of_role in tasks.values() for task in of_role]
+    run.execute(roots, config.compute.threads, workers, None, time.monotonic())
+
+    from extractors.reference_reader import ReferenceSample  # here, since they load torch and h5py
+    from extractors.reference_writer import ReferenceLayout, ReferenceWriter
+    from extractors.samples import StoredSamples
+
+    sources = {role: StoredSamples.of(inputs(of_role), stream) for role, of_role in tasks.items()}
+    frames = {role: _frames(of_role) for role, of_role in tasks.items()}
+    listed = {
+        role: [
+            ReferenceSample(sample["id"], frames[role][sample["clip"]]["height"], frames[role][sample["clip"]]["width"])
+            for sample in source.samples
+        ]
+        for role, source in sources.items()
+    }
+    first = next(iter(sources.values()))
+    channels, depth, height, width = first.features_shape
+    one = first.batch([0])
+    words, mask = (int(one.words.shape[1]), int(one.words.shape[2])), int(one.large.shape[-1])
+    layout = ReferenceLayout((channels, depth, height, width), words, mask)
+    content = digest({role: [task.content() for task in of_role] for role, of_role in tasks.items()})
+    writer = ReferenceWriter(to, stream, listed, layout, content)
+    written = writer.write(lambda role, row: _row(sources[role], row), progress)
+    clips = {role: [sample["clip"] for sample in source.samples] for role, source in sources.items()}
+    (to / ORIGIN).write_bytes(canonical(origin(anchor) | {"rows": clips}))
+    return Exported({role: len(samples) for role, samples in listed.items()}, written, writer.bytes_per_row)
+
+
+def load_folder(folder: Path, store: Path, config: Path, overrides: list[str], workers: int) -> run.Outcome:
+    """Take the samples of a folder into the store, those of all splits that it has; the config says what they are for.
+
+    Raises `ConfigError` and `run.StageFailed`.
+    """
+    found = [split for split in ("train", "test") if (folder / f"{split}.txt").is_file()]
+    if not found:
+        raise ConfigError(f"{folder}: neither train.txt nor test.txt; give a folder in the layout of the authors' code")
+    settings = load(
+        config, [*overrides, f"dataset.root={folder}", "visual.weights=seeded"]
+    )  # weights do not matter yet
+    kinds = {settings.datasets[section.dataset].kind for section in settings.sets.values()}
+    if kinds != {"reference"}:
+        raise ConfigError(f"config {config}: its data sets are {sorted(kinds)}; expected dataset.kind = 'reference'")
+    absent = {role: None for role, section in settings.sets.items() if section.split not in found}
+    return run.run(settings.model_copy(update=absent), store, "Imported", workers, None)
+
+
+def origin(task: Stage) -> dict[str, Any]:
+    """Where features come from: the sections that made them, the raw files and the videos."""
+    sets = {role: {"kind": entry["kind"], "videos": entry["videos"]} for role, entry in task.raw["sets"].items()}
+    return {"sections": task.values, "files": task.raw["files"], "sets": sets}
+
+
+def inputs(tasks: list[Stage]) -> dict[str, list[Path]]:
+    """The folders of finished tasks, as recipes are given them."""
+    found: dict[str, list[Path]] = {}
+    for task in tasks:
+        artifact = task.artifact()
+        if artifact is None:
+            raise run.StageFailed(f"{task.stage} {task.label}: not there after it was built; run again")
+        for name in task.provides:
+            found.setdefault(name, []).append(artifact.files())
+    return found
+
+
+def _frames(tasks: list[Stage]) -> dict[str, Any]:
+    frames: dict[str, Any] = {}
+    for folder in inputs(tasks)["Masks"]:
+        frames |= json.loads((folder / "truth.json").read_bytes())["clips"]
+    return frames
+
+
+def _row(source: StoredSamples, row: int) -> ReferenceRow:
+    from extractors.reference_writer import ReferenceRow
+
+    batch = source.batch([row])
+    return ReferenceRow(
+        features=batch.features[0].float().numpy(),
+        words=batch.words[0].numpy(),
+        large=batch.large[0].numpy(),
+        medium=batch.medium[0].numpy(),
+        small=batch.small[0].numpy(),
+    )

@@ -1,0 +1,98 @@
+"""The network that [model] describes, and its training in this process."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from extractors.samples import StoredSamples
+from models import acga, checkpoints
+from models.distributed import rank
+from models.training import EpochLoss, TrainingProgress, TrainingSettings, train
+from pipeline.recipes.job import Job
+from pipeline.recipes.weights import trunk
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class WrongFeatures(ValueError):
+    """Features that are not those of the config's backbone."""
+
+
+def network(job: Job, samples: StoredSamples) -> acga.ACGA:
+    """A new network around the trunk of the job's stream. Raises WrongFeatures."""
+    section = job.sections["model"]
+    video = trunk(job, job.members["records"]["stream"])
+    expected, found = video.channels[video.tap], samples.features_shape[0]
+    if found != expected:
+        raise WrongFeatures(
+            f"features have {found} channels, but visual.backbone at visual.width makes {expected} after {video.tap};"
+            f" correct [visual] to what the features were made with"
+        )
+    return acga.build(
+        video,
+        job.sections["text"]["dim"],
+        tuple(section["channels"]),
+        tuple(section["widths"]),
+        section["attention"],
+        section["initialisation"],
+        torch.Generator().manual_seed(section["seed"]),
+        section["mode"],
+        section["fusion"],
+    )
+
+
+def train_here(job: Job, device: torch.device) -> tuple[EpochLoss, ...]:
+    """Train in this process, alone or with others, of which the first one writes the model; the losses of all epochs.
+
+    The first one also writes TensorBoard event files into the job's logs.
+    """
+    samples = StoredSamples.of(job.inputs, job.members["records"]["stream"])
+    model = network(job, samples)
+    section = {name: value for name, value in job.sections["training"].items() if name != "processes"}
+    settings = TrainingSettings(**section | {"gradient_norm": section["gradient_norm"] or None})
+    with Curves(job.logs) as curves:
+        losses = train(model, samples, settings, device, job.resume, partial(report, job), curves.epoch_done)
+    if rank() == 0:
+        checkpoints.save(model, job.out / "model.safetensors")
+    return losses
+
+
+def report(job: Job, at: TrainingProgress) -> None:
+    """Say how far training is."""
+    job.progress(at.epoch * at.steps + at.step + 1, at.epochs * at.steps)
+
+
+class Curves:
+    """The losses and learning rates of epochs as TensorBoard event files; of an epoch told twice the last word counts.
+
+    Files are written once there is something to write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+
+    def __enter__(self) -> Curves:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def epoch_done(self, epoch: int, loss: EpochLoss, lr: float) -> None:
+        """Write the values of an epoch, counted from 0."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # here, since it takes seconds to import
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=epoch)
+        values = asdict(loss) | {"total": loss.total, "lr": lr}
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
