@@ -70,8 +70,10 @@ class FoldedUnit(nn.Module):
 
     def convolved(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t2 h2 w2"]:
         """Return the convolution. For one small clip PyTorch would leave oneDNN for a loop that is half as fast."""
-        known = maps.dtype in (torch.float32, torch.bfloat16) and torch.backends.mkldnn.is_available()
-        if maps.device.type != "cpu" or not known:
+        known = maps.dtype == torch.float32 or (
+            maps.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+        if maps.device.type != "cpu" or not known or not torch.backends.mkldnn.is_available():
             return self.conv3d(maps)
         own = self.conv3d
         settings = (own.padding, own.stride, own.dilation, own.groups)

@@ -13,13 +13,14 @@ from models.i3d import I3D, IMAGE_CHANNELS, LAYERS
 CALIBRATION_CLIPS = 4
 CALIBRATION_FRAMES = 16
 CALIBRATION_SIZE = 64
+CALIBRATION_EPS = 1e-5
 
 
 def seed_i3d(i3d: I3D, seed: int) -> None:
     """Give I3D kaiming (fan out) convolutions, and batch norms that bring smooth random clips to unit scale everywhere.
 
     PyTorch's default initialisation lets the features shrink to 1e-5 by `mixed_4e`, which eps then swallows. Computed
-    in float64 and rounded once, so that thread counts do not show.
+    in float64 and rounded once, so that thread counts do not show; the weights do not depend on the network's own eps.
     """
     generator = Generator().manual_seed(seed)
     for module in i3d.modules():
@@ -37,17 +38,17 @@ def seed_i3d(i3d: I3D, seed: int) -> None:
 def calibrate(i3d: I3D, clips: Float[Tensor, "b c t h w"]) -> None:
     """Set every batch norm's running statistics to those of the clips, layer after layer; the mode stays as it was."""
     norms = [module for module in i3d.modules() if isinstance(module, nn.BatchNorm3d)]
-    training, momenta = i3d.training, [norm.momentum for norm in norms]
+    training, momenta, eps = i3d.training, [norm.momentum for norm in norms], [norm.eps for norm in norms]
     for norm in norms:
-        norm.momentum = 1.0  # running statistics = those of the last batch
+        norm.momentum, norm.eps = 1.0, CALIBRATION_EPS  # running statistics = those of the last batch
     try:
         with torch.no_grad():
             i3d.double().train()
             i3d.trunk(clips.double(), tap=LAYERS[-1])
     finally:
         i3d.float().train(training)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, momentum, own in zip(norms, momenta, eps, strict=True):
+            norm.momentum, norm.eps = momentum, own
             norm.num_batches_tracked.zero_()  # type: ignore[union-attr]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data.defects import RULES
-from pipeline import catalogue, check, config, exchange, miniature, plan, run
+from pipeline import catalogue, check, config, diff, exchange, miniature, plan, run
 from pipeline.artifact import StoreError
 from pipeline.graph import STAGES
 from pipeline.progress import Progress
@@ -190,6 +190,26 @@ def _import(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _diff(options: argparse.Namespace) -> int:
+    sides = [config.load(path, options.set) if path.suffix == ".toml" else path for path in (options.a, options.b)]
+    with Progress("diff") as progress:
+        found = diff.diff(sides[0], sides[1], options.store, options.clips, options.seed, progress.update)
+    if options.json:
+        print(json.dumps(found))
+        return DONE if found["verdict"] == "identical" else NO
+    errors = sorted(found["samples"].items(), key=lambda sample: -(sample[1] or 0))
+    differing = [(name, error) for name, error in errors if error != 0]
+    print(
+        f"{len(errors)} clips compared, {len(differing)} differ" if errors else f"{len(found['clips'])} clips replayed"
+    )
+    for name, error in differing[:5]:
+        print(f"  {name}: " + ("other shape" if error is None else f"largest error {error:.2e}"))
+    for key, (of_a, of_b) in found["settings"].items():
+        print(f"  config: {key} is {of_a!r} in A, {of_b!r} in B")
+    print(f"{found['verdict']}{': ' + found['stage'] if found['stage'] else ''}. {found['sentence']}")
+    return DONE if found["verdict"] == "identical" else NO
+
+
 def _miniature(options: argparse.Namespace) -> int:
     settings = config.load(options.config, options.set)
     if settings.miniature is None:
@@ -253,6 +273,17 @@ def _parser() -> argparse.ArgumentParser:
     imports.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
     imports.add_argument("--json", action="store_true", help="one JSON document on standard output")
     imports.set_defaults(command=_import)
+    text = "Name the first stage in which two sets of features differ; exit 1 if they do."
+    diffs = commands.add_parser("diff", help=text, description=text, epilog="example: acga diff ours/ theirs/")
+    sides = "an artifact of VisualFeatures or Imported, a folder in the authors' layout, or a config for its raw videos"
+    diffs.add_argument("a", type=Path, metavar="A", help=sides)
+    diffs.add_argument("b", type=Path, metavar="B", help="the same")
+    diffs.add_argument("--clips", type=_positive, default=3, help="clips to replay (default: 3)")
+    diffs.add_argument("--seed", type=int, default=0, help="which (default: 0)")
+    diffs.add_argument("--set", action="append", default=[], metavar="section.key=value", help="of a config")
+    diffs.add_argument("--store", type=Path, default=Path("store"), help="of a config (default: ./store)")
+    diffs.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    diffs.set_defaults(command=_diff)
     text = "Score given masks in COCO's formats under both protocols."
     example = "example: acga score --truth truth.json --predictions predictions.json"
     scores = commands.add_parser("score", help=text, description=text, epilog=example)

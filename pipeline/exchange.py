@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,9 +92,18 @@ def load_folder(folder: Path, store: Path, config: Path, overrides: list[str], w
 
 
 def origin(task: Stage) -> dict[str, Any]:
-    """Where features come from: the sections that made them, the raw files and the videos."""
-    sets = {role: {"kind": entry["kind"], "videos": entry["videos"]} for role, entry in task.raw["sets"].items()}
-    return {"sections": task.values, "files": task.raw["files"], "sets": sets}
+    """Where the features of a task's experiment come from."""
+    trunks = [below.artifact() for below in run.everything([task]) if below.stage == "PretrainedTrunk"]
+    folders = [str(trunk.files().resolve()) for trunk in trunks if trunk is not None]
+    return described(task.values, task.raw) | {"trunk": folders[0] if folders else None}
+
+
+def described(sections: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections that make features, the raw files and the videos."""
+    kept = ("compute", "flow", "frames", "visual")
+    sets = {role: {"kind": entry["kind"], "videos": entry["videos"]} for role, entry in raw["sets"].items()}
+    of_files = {name: file for name, file in raw["files"].items() if name.partition(".")[0] in ("model", "visual")}
+    return {"sections": {name: sections[name] for name in kept if name in sections}, "files": of_files, "sets": sets}
 
 
 def inputs(tasks: list[Stage]) -> dict[str, list[Path]]:

@@ -241,7 +241,9 @@ class Stage(luigi.Task):
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             "bytes": sum(path.stat().st_size for path in _files(attempt)),
         }
-        measured = {"cost": facts, "environment": environment.describe()}
+        made_of = [[task.stage, task.label, place.key] for task in self.upstream_tasks if (place := task.artifact())]
+        origin = {"from": made_of, "experiment": {"sections": self.values, "catalogue": self.catalogue}}
+        measured = {**origin, "cost": facts, "environment": environment.describe()}
         files = {str(path.relative_to(attempt)): _describe(path) for path in _files(attempt)}
         artifact.publish(attempt, files, {"ingredients": ingredients, "label": self.label, **measured})
         log.info("%s: done in %.1f s", name, facts["seconds"])

@@ -14,7 +14,7 @@ from models.pretraining import PretrainingProgress, PretrainingSettings, pretrai
 from models.weights import save_trunk
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
-from pipeline.recipes.weights import WrongBackbone, seeded_trunk
+from pipeline.recipes.weights import WrongBackbone, seeded
 
 
 def build(job: Job) -> None:
@@ -22,7 +22,7 @@ def build(job: Job) -> None:
     device = prepare(job.sections["compute"])
     settings = dict(job.sections["pretrain"])
     clips = StoredClips(job.inputs["Frames"], job.inputs["Masks"], frozenset(settings.pop("videos")))
-    i3d = seeded_trunk(job, "rgb")
+    i3d = seeded(job.sections["visual"], "rgb")
     if not isinstance(i3d, I3D):
         raise WrongBackbone(f"visual.backbone = {job.sections['visual']['backbone']!r}: only I3D is pretrained")
 
