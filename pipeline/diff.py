@@ -67,7 +67,14 @@ def _settings(of_a: dict[str, Any], of_b: dict[str, Any]) -> dict[str, list[Any]
 
 
 def _document(verdict: str, sentence: str, errors: Errors) -> dict[str, Any]:
-    return {"verdict": verdict, "stage": None, "sentence": sentence, "candidates": [], "samples": errors, "settings": {}}
+    return {
+        "verdict": verdict,
+        "stage": None,
+        "sentence": sentence,
+        "candidates": [],
+        "samples": errors,
+        "settings": {},
+    }
 
 
 def _swapped(document: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +110,10 @@ def _against_raw(config: Config, features: FeatureSet, store: Path, clips: int, 
     if not entries:
         raise UnknownFeatures(f"{features.path}: the clips of its rows are not known, or not among the config's videos")
     names = random.Random(seed).sample([name for name in entries if name], min(clips, len(entries)))
-    return _explained(features.stream, made, {name: (None, entries[name]) for name in names}) | {"samples": {}, "settings": {}}
+    return _explained(features.stream, made, {name: (None, entries[name]) for name in names}) | {
+        "samples": {},
+        "settings": {},
+    }
 
 
 def _explained(stream: str, made: dict[str, Any], pairs: dict[str, tuple[Entry | None, Entry]]) -> dict[str, Any]:
