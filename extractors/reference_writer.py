@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from extractors.durable import flush
 from extractors.reference_reader import CELLS, MARK, MODALITIES, SPLITS, ReferenceSample, places
 
 FORMAT = 1
@@ -134,7 +135,7 @@ class ReferenceWriter:
                     progress(number + 1, self.total)
         for split in self._splits:
             self._list(split, ".part").replace(self._list(split))
-        _flush(self._folder)
+        flush(self._folder)
         self._set_mark(self.total, finished=True)
         return self.total - first
 
@@ -148,15 +149,15 @@ class ReferenceWriter:
                 with h5py.File(part, "w", libver=_LIBRARY, track_order=False) as opened:
                     for split in self._splits:
                         self._allocate(opened, file, split)
-                _flush(part)
+                flush(part)
                 part.replace(self._folder / file)
         for split, samples in self._splits.items():
             part = self._list(split, ".part")
             with part.open("w", encoding="utf-8", newline="") as text:
                 lines = csv.writer(text, lineterminator="\n")
                 lines.writerows((sample.name, sample.height, sample.width) for sample in samples)
-            _flush(part)
-        _flush(self._folder)
+            flush(part)
+        flush(self._folder)
 
     def _allocate(self, opened: h5py.File, file: str, split: str) -> None:
         for name, place in self._places.items():
@@ -246,9 +247,9 @@ class ReferenceWriter:
         mark = {"format": FORMAT, "digest": self._digest, "done": done, "total": self.total, "finished": finished}
         part = self._folder / f"{MARK}.part"
         part.write_text(json.dumps(mark) + "\n", encoding="utf-8")
-        _flush(part)
+        flush(part)
         part.replace(self._folder / MARK)
-        _flush(self._folder)
+        flush(self._folder)
         self._done, self._finished = done, finished
 
     def _check_lists(self) -> None:
@@ -312,14 +313,6 @@ def _write_at(handle: int, value: np.ndarray, offset: int) -> None:
     while left:  # a write may be short
         written = os.pwrite(handle, left, offset)
         left, offset = left[written:], offset + written
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class WrongExport(ValueError):

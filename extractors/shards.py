@@ -20,6 +20,7 @@ import hdf5plugin
 import numpy as np
 
 from extractors.chunks import LEVEL, Chunk, Codec, DamagedChunk, smallest, unpack
+from extractors.durable import flush
 
 FORMAT = 1
 _PLAIN_BELOW_BYTES = 1024
@@ -158,10 +159,10 @@ class ShardWriter:
         self._file.create_dataset("valid", data=np.array(self._written, np.uint8), track_times=False)
         self._file.create_dataset("digests", data=self._digests, track_times=False)
         self._file.close()
-        _flush(self._part)
+        flush(self._part)
         ShardReader(self._part).verify()
         self._part.replace(self._path)
-        _flush(self._path.parent)
+        flush(self._path.parent)
 
 
 class ShardReader:
@@ -372,14 +373,6 @@ def _little(dtype: np.dtype) -> np.dtype:
 
 def _plain(value: Any) -> Attribute:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class WrongRow(ValueError):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extractors.durable import flush
 from pipeline.key import canonical, digest
 
 log = logging.getLogger(__name__)
@@ -128,19 +129,19 @@ class Artifact:
             **facts,
         }
         for name in files:
-            _sync(attempt / name)
+            flush(attempt / name)
         for folder in {attempt, *((attempt / name).parent for name in files)}:
-            _sync(folder)
+            flush(folder)
         draft = self.folder / f"{attempt.name}.manifest"
         draft.write_bytes(canonical({**manifest, "seal": digest(manifest)}))
-        _sync(draft)
+        flush(draft)
         try:
             os.link(draft, self.folder / "manifest.json")
         except FileExistsError:
             self._second(attempt, draft, content)
         finally:
             draft.unlink(missing_ok=True)
-        _sync(self.folder)
+        flush(self.folder)
         shutil.rmtree(self.resume, ignore_errors=True)
 
     def _second(self, attempt: Path, draft: Path, content: str) -> None:
@@ -163,11 +164,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
