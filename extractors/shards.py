@@ -20,6 +20,7 @@ import hdf5plugin
 import numpy as np
 
 from extractors.chunks import LEVEL, Chunk, Codec, DamagedChunk, smallest, unpack
+from extractors.digests import feed, little, row_digest, value_bytes
 from extractors.durable import flush
 
 FORMAT = 1
@@ -56,7 +57,7 @@ class ShardWriter:
             raise WrongRow(f"shard {path}: the names {', '.join(reserved)} are the shard's own. Choose others.")
         self._path, self._part = path, path.with_name(path.name + ".part")
         self._arrays = {
-            name: (tuple(shape), _little(np.dtype(dtype))) for name, (shape, dtype) in sorted(arrays.items())
+            name: (tuple(shape), little(np.dtype(dtype))) for name, (shape, dtype) in sorted(arrays.items())
         }
         self._small = {
             name: np.zeros((rows, *shape), dtype)
@@ -78,8 +79,10 @@ class ShardWriter:
             self._file.attrs[name] = value
         return self
 
-    def write(self, row: int, id: str, **arrays: np.ndarray | np.generic) -> None:
-        """Writes one row, once. Raises WrongRow where row, names, shapes or dtypes are not the declared ones."""
+    def write(self, row: int, id: str, **arrays: np.ndarray | np.generic) -> bytes:
+        """Writes one row, once, and returns its digest.
+
+        Raises WrongRow where row, names, shapes or dtypes are not the declared ones."""
         where = f"shard {self._path}, row {row} ({id})"
         if not 0 <= row < len(self._ids) or self._written[row]:
             raise WrongRow(f"{where}: the shard has rows 0 to {len(self._ids) - 1}, each to be written once.")
@@ -98,8 +101,10 @@ class ShardWriter:
             self._waiting.append((row, {name: np.array(value) for name, value in large.items()}))
             if len(self._waiting) == self._wait_for:
                 self._settle()
-        self._digests[row] = np.frombuffer(_row_digest(id, arrays), np.uint8)
+        digest = row_digest(id, arrays)
+        self._digests[row] = np.frombuffer(digest, np.uint8)
         self._ids[row], self._written[row] = id, True
+        return digest
 
     def shorten(self, rows: int) -> None:
         """Declares that only the first `rows` rows are to be written. Raises WrongRow where that cannot be."""
@@ -241,7 +246,7 @@ class ShardReader:
         if not len(valid) == len(digests) == len(self.ids) or any(len(self._dataset(n)) != len(valid) for n in names):
             raise CorruptShard(f"shard {self.path}: its arrays do not have the same number of rows. Build it again.")
         for row, id in enumerate(self.ids):
-            found = _row_digest(id, {name: np.asarray(self.read(name, row)) for name in names})
+            found = row_digest(id, {name: np.asarray(self.read(name, row)) for name in names})
             if valid[row] != 1 or digests[row].tobytes() != found:
                 raise CorruptShard(f"shard {self.path}, row {row} ({id}): not what was written. Build it again.")
 
@@ -336,39 +341,16 @@ def content_hash(path: Path) -> str:
     Never over times or container bytes. Memory: one row. Raises CorruptShard."""
     reader, digest = ShardReader(path), hashlib.sha256()
     for name, value in reader.attributes.items():
-        _feed(digest, f"attribute {name}", f"{type(value).__name__} {value!r}")
+        feed(digest, f"attribute {name}", f"{type(value).__name__} {value!r}")
     for id in reader.ids:
-        _feed(digest, "id", id)
+        feed(digest, "id", id)
     for name in reader.names:
         dataset = reader._dataset(name)
-        _feed(digest, f"array {name}", f"{_little(dataset.dtype).str} {dataset.shape}")
+        feed(digest, f"array {name}", f"{little(dataset.dtype).str} {dataset.shape}")
         for row in range(len(dataset)):
-            digest.update(_bytes(reader.read(name, row)))
+            digest.update(value_bytes(reader.read(name, row)))
     reader.close()
     return digest.hexdigest()
-
-
-def _row_digest(id: str, arrays: Mapping[str, np.ndarray | np.generic]) -> bytes:
-    digest = hashlib.sha256()
-    _feed(digest, "id", id)
-    for name, value in sorted(arrays.items()):
-        _feed(digest, f"array {name}", f"{_little(value.dtype).str} {value.shape}")
-        digest.update(_bytes(value))
-    return digest.digest()
-
-
-def _feed(digest: Any, *texts: str) -> None:
-    for text in texts:
-        encoded = text.encode()
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-
-
-def _bytes(value: np.ndarray | np.generic) -> bytes:
-    return np.ascontiguousarray(value, dtype=_little(value.dtype)).tobytes()
-
-
-def _little(dtype: np.dtype) -> np.dtype:
-    return dtype.newbyteorder("<")
 
 
 def _plain(value: Any) -> Attribute:

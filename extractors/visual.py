@@ -41,13 +41,6 @@ def as_images(clips: UInt8[Tensor, "b t s s 3"] | Float[Tensor, "b t s s 2"]) ->
     return rearrange(clips, "b t h w c -> b c t h w").float()
 
 
-def batches_of(videos: Sequence[str], batch: int) -> list[list[int]]:
-    """Return the positions of clips in batches of at most `batch`, none of which crosses videos.
-
-    `videos` are the ids of the clips' videos, those of one video together."""
-    found: list[list[int]] = []
-    for position, video in enumerate(videos):
-        if not found or len(found[-1]) == batch or videos[found[-1][0]] != video:
-            found.append([])
-        found[-1].append(position)
-    return found
+def batches_of(positions: Sequence[int], batch: int) -> list[Sequence[int]]:
+    """Return the positions of one video's clips in batches of at most `batch`."""
+    return [positions[start : start + batch] for start in range(0, len(positions), batch)]

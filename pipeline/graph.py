@@ -80,6 +80,7 @@ class Frames(OfShard):
 
     recipe = "pipeline.recipes.frames:build"
     reads = ("frames",)
+    by_video = ()
 
     def members(self) -> Any:
         return catalogue.clips(self.raw, self.role, self.shard)
@@ -91,6 +92,7 @@ class Flow(OfShard):
     recipe = "pipeline.recipes.flow:build"
     reads = ("flow",)
     consumes = (Frames,)
+    by_video = ("Frames",)
 
     def inputs(self) -> list[Stage]:
         return [self.upstream(Frames, role=self.role, shard=self.shard)]
@@ -101,6 +103,7 @@ class Masks(OfShard):
 
     recipe = "pipeline.recipes.masks:build"
     reads = ("frames", "masks")
+    by_video = ()
 
     def members(self) -> Any:
         return catalogue.truths(self.raw, self.role, self.shard)
@@ -134,6 +137,7 @@ class VisualFeatures(OfStream, OfShard):
     recipe = "pipeline.recipes.visual:build"
     reads = ("compute", "visual")
     consumes = (Frames, Flow, PretrainedTrunk)
+    by_video = ("Frames", "Flow")
     files = ("visual.weights", "visual.flow_weights", "model.checkpoint")
 
     def inputs(self) -> list[Stage]:

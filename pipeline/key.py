@@ -35,8 +35,13 @@ def digest(value: Any) -> str:
 @cache
 def code_digest(recipe: str) -> str:
     """Digest of all first-party code that a recipe ("package.module:function") can reach, as this process found it."""
-    modules = sorted(modules_of(recipe.partition(":")[0]))
-    return digest({name: _module_digest(_file(name)) for name in modules})
+    return digest(module_digests(recipe))
+
+
+@cache
+def module_digests(recipe: str) -> dict[str, str]:
+    """Digests of the first-party modules that a recipe can reach, by name."""
+    return {name: _module_digest(_file(name)) for name in sorted(modules_of(recipe.partition(":")[0]))}
 
 
 @cache

@@ -9,29 +9,23 @@ is not complete.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib
 import json
 import logging
-import resource
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import luigi
 
-from pipeline import catalogue, environment
+from pipeline import building, catalogue
 from pipeline.artifact import Artifact
 from pipeline.config import parse_sections
 from pipeline.journal import Journal
 from pipeline.key import code_digest, digest
-from pipeline.progress import Progress
-from pipeline.recipes.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +54,7 @@ class Stage(luigi.Task):
     carries: ClassVar[tuple[str, ...]] = ()  # sections that decide nothing but which inputs and members there are
     consumes: ClassVar[tuple[type[Stage], ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()
+    by_video: ClassVar[tuple[str, ...] | None] = None  # the inputs that are made of videos; None: not made by videos
 
     def inputs(self) -> list[Stage]:
         """The artifacts that this one is made from."""
@@ -175,6 +170,16 @@ class Stage(luigi.Task):
             "inputs": inputs,
         }
 
+    def likeness(self, ingredients: dict[str, Any]) -> str | None:
+        """Digest of what decides the content apart from the videos; None where the stage is not made by videos."""
+        if self.by_video is None:
+            return None
+        members = catalogue.identity(self.raw_members())
+        records = {name: value for name, value in members["records"].items() if name != "videos"}
+        others = {name: value for name, value in ingredients["inputs"].items() if name[5:] not in self.by_video}
+        kept = {name: ingredients[name] for name in ("stage", "sections", "code")}
+        return digest({**kept, "members": members | {"records": records}, "inputs": others})
+
     def raw_members(self) -> Any:
         """Members together with the raw files that the config names for this stage."""
         named = {key: self.raw["files"][key] for key in self.files if key in self.raw["files"]}
@@ -209,45 +214,7 @@ class Stage(luigi.Task):
         with artifact.lock():
             if artifact.complete():
                 return artifact, {}
-            return artifact, self._build(artifact, ingredients)
-
-    def _build(self, artifact: Artifact, ingredients: dict[str, Any]) -> dict[str, Any]:
-        started = time.monotonic()
-        attempt = artifact.begin()
-        artifact.resume.mkdir(exist_ok=True)
-        (Path(self.store) / "cache").mkdir(exist_ok=True)
-        inputs: dict[str, list[Path]] = {}
-        for task in self.upstream_tasks:
-            place = task.artifact()
-            assert place is not None, "ingredients() has resolved every input"
-            for name in task.provides:
-                inputs.setdefault(name, []).append(place.files())
-        module, _, function = self.recipe.partition(":")
-        name = f"{self.stage} {self.label}".strip()
-        with Progress(name) as progress:
-            job = Job(
-                sections=self.recipe_sections(),
-                members=self.raw_members(),
-                inputs={stage: tuple(folders) for stage, folders in inputs.items()},
-                out=attempt,
-                resume=artifact.resume,
-                cache=Path(self.store) / "cache",
-                logs=Path(self.store) / "logs" / f"{self.stage}-{artifact.key[:16]}",
-                progress=progress.update,
-            )
-            getattr(importlib.import_module(module), function)(job)
-        facts = {
-            "seconds": round(time.monotonic() - started, 3),
-            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "bytes": sum(path.stat().st_size for path in _files(attempt)),
-        }
-        made_of = [[task.stage, task.label, place.key] for task in self.upstream_tasks if (place := task.artifact())]
-        origin = {"from": made_of, "experiment": {"sections": self.values, "catalogue": self.catalogue}}
-        measured = {**origin, "cost": facts, "environment": environment.describe()}
-        files = {str(path.relative_to(attempt)): _describe(path) for path in _files(attempt)}
-        artifact.publish(attempt, files, {"ingredients": ingredients, "label": self.label, **measured})
-        log.info("%s: done in %.1f s", name, facts["seconds"])
-        return facts
+            return artifact, building.build(self, artifact, ingredients)
 
 
 def speak() -> None:
@@ -260,21 +227,6 @@ def speak() -> None:
 def end_with_parent() -> None:
     """Have the kernel end this process when the one that started it ends: a killed run leaves no task behind."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    content = sha256
-    if path.suffix == ".h5":
-        from extractors import shards  # only where a shard was built: h5py stays out of the parent
-
-        content = shards.content_hash(path)
-    return {"bytes": path.stat().st_size, "sha256": sha256, "content": content}
 
 
 def _line(error: Exception) -> str:

@@ -23,6 +23,7 @@ from extractors.frames import Decoder
 from extractors.quarantine import DETERMINISTIC, refuse_more_than, rules_of
 from extractors.shards import ShardWriter
 from pipeline.recipes.job import Job
+from pipeline.recipes.units import Arrays, identity
 
 
 def build(job: Job) -> None:
@@ -43,26 +44,51 @@ def build(job: Job) -> None:
         for done, video in enumerate(videos):
             job.progress(done, len(videos))
             try:
-                verify = chosen(video["id"], section["verify"])
-                clips = decode(decoder, source(video), length, section["limit_seconds"], verify)
+                found = taken_over(job, video, ledger) or decoded(decoder, video, section, ledger)
             except DETERMINISTIC as error:
                 note(ledger, rules_of(error), video["id"])
                 ledger["quarantined"][video["id"]] = str(error).replace(video["path"], Path(video["path"]).name)
                 refuse_more_than(job.members["records"]["max_failures"], ledger["quarantined"])
                 continue
-            note(ledger, clips.rules, video["id"])
-            ledger["videos"][video["id"]] = {"frames": clips.usable, "verified": verify}
-            box = Letterbox(video["height"], video["width"], size)
-            for number in clips.indices:
-                name = f"{video['id']}/{number:05d}"
-                frames = np.stack([box.image(frame) for frame in clips.frames(number)])
-                after = clips.following(number)
-                following = np.zeros(picture, np.uint8) if after is None else box.image(after)
-                writer.write(row, name, frames=frames, following=following, ended=np.uint8(after is None))
-                ledger["clips"][name] = clips.ledger(number).document()
-                row += 1
+            digests = [writer.write(row + place, name, **clip) for place, (name, clip) in enumerate(found)]
+            job.units.record(video["id"], identity(video), digests)
+            row += len(digests)
         writer.shorten(row)
     (job.out / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
+
+
+def decoded(
+    decoder: Decoder, video: Mapping[str, Any], section: Mapping[str, Any], ledger: dict[str, Any]
+) -> list[tuple[str, Arrays]]:
+    """The rows of a video, with their names; adds it to the ledger. Raises what `extractors.clips.decode` does."""
+    verify = chosen(video["id"], section["verify"])
+    clips = decode(decoder, source(video), section["length"], section["limit_seconds"], verify)
+    note(ledger, clips.rules, video["id"])
+    ledger["videos"][video["id"]] = {"frames": clips.usable, "verified": verify}
+    box = Letterbox(video["height"], video["width"], section["size"])
+    found: list[tuple[str, Arrays]] = []
+    for number in clips.indices:
+        frames = np.stack([box.image(frame) for frame in clips.frames(number)])
+        after = clips.following(number)
+        following = np.zeros(frames.shape[1:], np.uint8) if after is None else box.image(after)
+        name = f"{video['id']}/{number:05d}"
+        found.append((name, {"frames": frames, "following": following, "ended": np.uint8(after is None)}))
+        ledger["clips"][name] = clips.ledger(number).document()
+    return found
+
+
+def taken_over(job: Job, video: Mapping[str, Any], ledger: dict[str, Any]) -> list[tuple[str, Arrays]]:
+    """The same from an earlier artifact, where the video is unchanged; else none."""
+    inputs, names = identity(video), [f"{video['id']}/{number:05d}" for number in video["labelled"]]
+    earlier = job.units.document(video["id"], inputs, "ledger.json")
+    rows = job.units.rows(video["id"], inputs, "frames.h5", names) if earlier else None
+    if rows is None:
+        return []
+    for rule, hit in earlier["rules"].items():
+        note(ledger, [rule] * (video["id"] in hit), video["id"])
+    ledger["videos"][video["id"]] = earlier["videos"][video["id"]]
+    ledger["clips"] |= {name: earlier["clips"][name] for name in names}
+    return list(zip(names, rows, strict=True))
 
 
 def chosen(video: str, share: float | str) -> bool:

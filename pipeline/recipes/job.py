@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.recipes.units import Units
+
 
 @dataclass(frozen=True)
 class Job:
@@ -20,6 +22,7 @@ class Job:
     resume:   a folder that survives a kill of this build, for checkpoints
     cache:    a folder of the whole store for what only saves time, named by content
     logs:     a folder beside the artifacts, for what people watch and nothing reads
+    units:    what can be taken over from an earlier artifact, video by video
     progress: called with (done, of how many)
     """
 
@@ -30,6 +33,7 @@ class Job:
     resume: Path
     cache: Path
     logs: Path
+    units: Units
     progress: Callable[[int, int], None]
 
     def folder(self, stage: str) -> Path:

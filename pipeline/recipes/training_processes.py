@@ -20,6 +20,7 @@ from models.training import EpochLoss
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
 from pipeline.recipes.network import train_here
+from pipeline.recipes.units import Units
 
 PATIENCE_SECONDS = 1800.0  # for another process, which may read a slow disk
 LOSSES = "losses.json"
@@ -62,7 +63,11 @@ def main(path: Path) -> None:
         sections=described["sections"],
         members=described["members"],
         inputs={name: tuple(map(Path, folders)) for name, folders in described["inputs"].items()},
-        **{name: Path(folder) for name, folder in described["folders"].items()},
+        out=Path(described["folders"]["out"]),
+        resume=Path(described["folders"]["resume"]),
+        cache=Path(described["folders"]["cache"]),
+        logs=Path(described["folders"]["logs"]),
+        units=Units({}),
         progress=report,
     )
     device = own_device(prepare(job.sections["compute"]))

@@ -1,0 +1,109 @@
+"""Building one artifact: the recipe gets its job, and what it leaves is described and published."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import environment
+from pipeline.artifact import Artifact, DamagedManifest
+from pipeline.key import module_digests
+from pipeline.progress import Progress
+from pipeline.recipes.job import Job
+from pipeline.recipes.units import Known, Units
+
+if TYPE_CHECKING:
+    from pipeline.stage import Stage
+
+log = logging.getLogger(__name__)
+
+
+def build(task: Stage, artifact: Artifact, ingredients: dict[str, Any]) -> dict[str, Any]:
+    """Run a task's recipe and publish what it makes; what that cost. The caller holds the artifact's lock."""
+    started = time.monotonic()
+    store, name = Path(task.store), f"{task.stage} {task.label}".strip()
+    attempt = artifact.begin()
+    artifact.resume.mkdir(exist_ok=True)
+    (store / "cache").mkdir(exist_ok=True)
+    places = [(below, place) for below in task.upstream_tasks if (place := below.artifact()) is not None]
+    inputs: dict[str, list[Path]] = {}
+    for below, place in places:
+        for role in below.provides:
+            inputs.setdefault(role, []).append(place.files())
+    likeness = task.likeness(ingredients)
+    module, _, function = task.recipe.partition(":")
+    with Progress(name) as progress:
+        job = Job(
+            sections=task.recipe_sections(),
+            members=task.raw_members(),
+            inputs={stage: tuple(folders) for stage, folders in inputs.items()},
+            out=attempt,
+            resume=artifact.resume,
+            cache=store / "cache",
+            logs=store / "logs" / f"{task.stage}-{artifact.key[:16]}",
+            units=Units(known_units(store, task.stage, likeness) if likeness else {}),
+            progress=progress.update,
+        )
+        getattr(importlib.import_module(module), function)(job)
+    facts = {
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "bytes": sum(path.stat().st_size for path in _files(attempt)),
+        **({"units": len(job.units.made), "taken_over": len(job.units.taken)} if likeness else {}),
+    }
+    described = {
+        "ingredients": ingredients,
+        "label": task.label,
+        "from": [[below.stage, below.label, place.key] for below, place in places],
+        "modules": module_digests(task.recipe),
+        "experiment": {"sections": task.values, "catalogue": task.catalogue},
+        "cost": facts,
+        "environment": environment.describe(),
+        **({"likeness": likeness, "units": job.units.made} if likeness else {}),
+    }
+    files = {str(path.relative_to(attempt)): _describe(path) for path in _files(attempt)}
+    artifact.publish(attempt, files, described)
+    log.info("%s: done in %.1f s", name, facts["seconds"])
+    return facts
+
+
+def known_units(store: Path, stage: str, likeness: str) -> dict[str, list[Known]]:
+    """The units of all artifacts of a stage that differ from the one to be built in their units alone."""
+    known: dict[str, list[Known]] = {}
+    for path in sorted((store / stage).glob("*/manifest.json")):
+        if likeness.encode() not in path.read_bytes():  # most are of other settings; parsing takes longer
+            continue
+        try:
+            manifest = Artifact(store, stage, json.loads(path.read_bytes())["key"]).manifest()
+        except (DamagedManifest, ValueError, KeyError) as error:
+            log.warning("nothing is taken over from %s: %s", path, error)
+            continue
+        if manifest is None or manifest.get("likeness") != likeness:
+            continue
+        files = {name: file["sha256"] for name, file in manifest["files"].items()}
+        for unit, made in manifest["units"].items():
+            found = Known(made["inputs"], made["content"], path.parent / manifest["attempt"], files)
+            known.setdefault(unit, []).append(found)
+    return known
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    content = sha256
+    if path.suffix == ".h5":
+        from extractors import shards  # only where a shard was built: h5py stays out of the parent
+
+        content = shards.content_hash(path)
+    return {"bytes": path.stat().st_size, "sha256": sha256, "content": content}
