@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STORE  ?= store
 
-.PHONY: demo test test-slow bench clean
+.PHONY: demo test test-slow bench gpu-check clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/installed: setup.cfg constraints.txt
@@ -25,7 +25,10 @@ test-slow: $(VENV)/installed   ## the long proofs
 	$(BIN)/pytest -m slow $(PYTEST)
 
 bench: $(VENV)/installed   ## what is fast, measured on this machine
-	for script in stages catalogue decoding network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
+	for script in stages catalogue decoding text shards trunk disk memory network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
+
+gpu-check:   ## parity, training, exact resume and speed on a GPU; installs nothing, uses PYTHON as it is
+	$(PYTHON) tests/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -83,6 +83,11 @@ def read(store: Path, name: str) -> dict[str, Any]:
     return document
 
 
+def exists(store: Path, name: str) -> bool:
+    """Whether a catalogue is still there."""
+    return (store / "catalogue" / f"{name}.json").is_file()
+
+
 def shards(catalogue: dict[str, Any], role: str) -> list[int]:
     """The shards of a role that hold any video; a video goes to shard SHA-256(id) mod n."""
     return sorted(catalogue["sets"][role]["of_shard"])

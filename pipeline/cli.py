@@ -27,6 +27,7 @@ from pipeline.commands import (
     do_run,
     do_score,
     do_status,
+    do_why,
 )
 from pipeline.graph import STAGES
 from pipeline.stage import speak
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, text: str, example: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        return described(commands.add_parser(name, help=text, description=text, epilog=f"example: {example}"), command)
+
+    def described(sub: argparse.ArgumentParser, command: Any) -> argparse.ArgumentParser:
         sub.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file of configs/")
         sub.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one key")
         sub.add_argument("--store", type=Path, default=Path("store"), help="where artifacts lie (default: ./store)")
@@ -78,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--scheduler", metavar="URL", help="a luigid that several hosts share (default: none needed)")
     plans = add("plan", do_plan, "Say what would run, and why; run nothing.", "acga plan configs/a2d.toml")
     plans.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
+    text = "Say for each task of one stage whether it would run, and why."
+    why = commands.add_parser(
+        "why", help=text, description=text, epilog="example: acga why TrainedModel configs/a2d.toml"
+    )
+    why.add_argument("stage", choices=names, metavar="STAGE", help=", ".join(names))
+    described(why, do_why)
     add("status", do_status, "Say which stages are done; exit 1 if any is not.", "acga status configs/a2d.toml")
     checks = add(
         "check",

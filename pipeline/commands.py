@@ -61,16 +61,43 @@ def _print_scores(protocols: Mapping[str, Any]) -> None:
 
 
 def do_plan(options: argparse.Namespace) -> int:
-    """Print what would run, and why."""
+    """Print what would run, why, and what it would cost."""
     settings = config.load(options.config, options.set)
     stages = plan.plan(run.prepare(settings, options.store, options.until))
     if options.json:
         print(json.dumps({"stages": stages}))
         return DONE
     for stage, entry in stages.items():
-        print(f"{stage:15}  {entry['run']:4} would run  {entry['reuse']:4} reused")
+        bound = f" (at most: {entry['unless_equal']} only if inputs change)" if entry["unless_equal"] else ""
+        print(f"{stage:15}  {entry['run']:4} would run  {entry['reuse']:4} reused{bound}{_cost(entry)}")
         for reason in entry["reasons"]:
             print(f"{'':17}{reason}")
+    return DONE
+
+
+def _cost(entry: Mapping[str, Any]) -> str:
+    """What a stage would take, where earlier runs tell."""
+    parts = [f"{entry['videos']:.0f} videos"] if entry["videos"] is not None else []
+    if entry["seconds"] is not None:
+        parts += [f"about {entry['seconds']:.0f} s", f"{entry['bytes'] / 2**20:.1f} MiB"]
+    return f"  [{', '.join(parts)}]" if parts else ""
+
+
+def do_why(options: argparse.Namespace) -> int:
+    """Print for every task of one stage whether it would run and why."""
+    settings = config.load(options.config, options.set)
+    found = [
+        task for task in plan.planned(run.prepare(settings, options.store, "Report")) if task.stage == options.stage
+    ]
+    if options.json:
+        print(json.dumps({"stage": options.stage, "tasks": [dataclasses.asdict(task) for task in found]}))
+        return DONE
+    for task in found:
+        print(f"{task.stage} {task.label}".strip() + (": would run" if task.runs else ": reused"))
+        for reason in task.reasons:
+            print(f"  {reason}")
+    if not found:
+        print(f"{options.stage} is no part of this experiment")
     return DONE
 
 

@@ -42,6 +42,9 @@ class OfShard(OfRole):
 
     shard = luigi.IntParameter()
 
+    def videos(self) -> list[str]:
+        return [video["id"] for video in self.raw["sets"][self.role]["of_shard"][self.shard]]
+
     @property
     def label(self) -> str:
         return f"{self.role}/{self.shard:03d}"

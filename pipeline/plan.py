@@ -2,41 +2,95 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.graph import STAGES
+from pipeline.reasons import Manifest, differences, manifests, nearest
 from pipeline.run import everything
 from pipeline.stage import Stage
 
 
-def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
-    """For each stage: tasks to run, tasks to reuse, and the reasons of the former.
+@dataclass(frozen=True)
+class Planned:
+    """One task: whether it would run, why, and what that would cost by the manifests of earlier runs (None: unknown).
 
-    Stages come in the order of the graph. A task whose inputs are not there counts as one to run, though its inputs
-    may come out as they were before.
+    `unless_equal`: some of its inputs would run, too; if they come out as they were, it does not run after all.
     """
-    tasks = everything(roots)
-    present = {task.stage for task in tasks}
-    stages: dict[str, dict[str, Any]] = {
-        stage.__name__: {"run": 0, "reuse": 0, "reasons": []} for stage in STAGES if stage.__name__ in present
+
+    stage: str
+    label: str
+    runs: bool
+    reasons: tuple[str, ...] = field(default=())
+    unless_equal: bool = False
+    videos: int | None = None
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+def planned(roots: list[Stage]) -> list[Planned]:
+    """Every task, in the order of the graph. Runs nothing."""
+    manifests.cache_clear()
+    return [_planned(task) for task in everything(roots)]
+
+
+def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
+    """For each stage: tasks to run and to reuse, the reasons of the former, and how many of them are an upper bound.
+
+    Also the videos, seconds and bytes that it would take; None where no earlier run tells.
+    """
+    found = planned(roots)
+    present = {task.stage for task in found}
+    names = [stage.__name__ for stage in STAGES if stage.__name__ in present]
+    return {name: _summary([task for task in found if task.stage == name]) for name in names}
+
+
+def _summary(tasks: list[Planned]) -> dict[str, Any]:
+    running = [task for task in tasks if task.runs]
+    reasons = dict.fromkeys(reason for task in running for reason in task.reasons)
+    return {
+        "run": len(running),
+        "reuse": len(tasks) - len(running),
+        "reasons": list(reasons),
+        "unless_equal": sum(task.unless_equal for task in running),
+        "videos": _sum([task.videos for task in running]),
+        "seconds": _sum([task.seconds for task in running]),
+        "bytes": _sum([task.bytes for task in running]),
     }
-    for task in tasks:
-        entry = stages[task.stage]
-        if task.complete():
-            entry["reuse"] += 1
-            continue
-        entry["run"] += 1
-        reason = _reason(task)
-        if reason not in entry["reasons"]:
-            entry["reasons"].append(reason)
-    return stages
 
 
-def _reason(task: Stage) -> str:
-    missing = sorted({upstream.stage for upstream in task.upstream_tasks if not upstream.complete()})
-    if missing:
-        return f"runs after {', '.join(missing)}"
-    artifact = task.artifact()
-    if artifact is not None and artifact.manifest() is not None:
-        return "its files are gone or cut short"
-    return "no artifact for these inputs, this config and this code"
+def _sum(values: list[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return round(sum(known), 1) if known else None
+
+
+def _planned(task: Stage) -> Planned:
+    if task.complete():
+        return Planned(task.stage, task.label, runs=False)
+    waiting = sorted({below.stage for below in task.upstream_tasks if not below.complete()})
+    manifest = nearest(task)
+    if manifest is None:
+        return Planned(task.stage, task.label, True, ("nothing was made of it yet",))
+    own = differences(task, manifest)
+    reasons = list(own)
+    if waiting:
+        reasons.append(f"after {', '.join(waiting)}" + ("" if own else ": runs unless its inputs come out equal"))
+    elif not own:
+        artifact = task.artifact()
+        there = artifact is not None and artifact.manifest() is not None
+        reasons.append("its files are gone or cut short" if there else "no artifact for these inputs")
+    videos, seconds, size = _cost(task, manifest, own)
+    return Planned(task.stage, task.label, True, tuple(reasons), bool(waiting and not own), videos, seconds, size)
+
+
+def _cost(task: Stage, manifest: Manifest, own: list[str]) -> tuple[int | None, float, int]:
+    """Videos to make, seconds and bytes, as the nearest artifact took them; for stages made by videos in proportion."""
+    cost = manifest["cost"]
+    if task.by_video is None:
+        return None, cost["seconds"], cost["bytes"]
+    videos = task.videos()
+    known = () if any(not reason.startswith(("video", "raw records")) for reason in own) else manifest["units"]
+    changed = {reason.split()[1] for reason in own if reason.startswith("video ")}
+    to_make = [video for video in videos if video not in known or video in changed]
+    made = max(1, cost["units"] - cost["taken_over"])
+    return len(to_make), cost["seconds"] * len(to_make) / made, cost["bytes"] * len(videos) // max(1, cost["units"])

@@ -64,6 +64,10 @@ class Stage(luigi.Task):
         """The raw records that this artifact is about."""
         return {}
 
+    def videos(self) -> list[str]:
+        """The ids of the videos that it is made of, where it is made by videos."""
+        return []
+
     @property
     def label(self) -> str:
         """What tells this task from the others of its stage, for people."""

@@ -4,7 +4,7 @@
 
 Generated videos in one shard, the stages as `acga run` builds them, one worker; each in a process of its own, whose
 peak resident memory its manifest tells. Training takes one epoch. "Data" is what a stage reads, uncompressed: held
-whole it would show. Exit code 1 where a peak grows by more than 10 %.
+whole it would show.
 """
 
 import argparse
@@ -25,16 +25,15 @@ from extractors.shards import ShardReader
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "tiny.toml"
 GOAL = 0.10
 MEBIBYTE = 2**20
-EXTRACTION, TRAINING = ("Frames", "Masks", "VisualFeatures"), ("TrainedModel",)
+EXTRACTION, TRAINING = ("Frames", "VisualFeatures"), ("TrainedModel",)
 READS = {  # shards that a stage reads, or, where it reads raw files, writes
     "Frames": (("Frames", "frames.h5"),),
-    "Masks": (("Masks", "masks.h5"),),
     "VisualFeatures": (("Frames", "frames.h5"),),
     "TrainedModel": (("VisualFeatures", "visual.h5"), ("Masks", "masks.h5"), ("TextFeatures", "text.h5")),
 }
 
 
-def main() -> int:
+def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -48,7 +47,6 @@ def main() -> int:
         rows = measured(asked.store or Path(folder), asked)
     result = {"machine": machine(), "pixels": asked.pixels, "width": asked.width, "goal": GOAL, "stages": rows}
     sys.stdout.write(json.dumps(result, indent=1) + "\n" if asked.json else table(result))
-    return 0 if all(row["growth"] <= GOAL for row in rows) else 1
 
 
 def measured(store: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
@@ -122,10 +120,10 @@ def table(result: dict[str, Any]) -> str:
     lines += ["| stage | videos | data, MiB | peak, MiB | growth | goal |", "|---|---|---|---|---|---|"]
     for row in result["stages"]:
         videos, data, peaks = (" -> ".join(map(str, row[key])) for key in ("videos", "data_mib", "peak_mib"))
-        growth = f"{row['growth']:+.1%} | {result['goal']:.0%}"
+        growth = f"{row['growth']:+.1%} | {result['goal']:.0%} {'met' if row['growth'] <= result['goal'] else 'MISSED'}"
         lines.append(f"| {row['stage']} | {videos} | {data} | {peaks} | {growth} |")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -203,7 +203,10 @@ def features(experiment: Experiment, video: str, steps: Steps) -> np.ndarray:
     images = np.stack(squares[:LENGTH]) if steps.modality == "rgb" else flow_of(squares)
     if steps.modality == "flow":
         assert np.abs(images).max() > 2 * BOUND, "or nothing is clipped"
-    clip = torch.from_numpy(steps.scaling(images.astype(np.float32))).permute(3, 0, 1, 2)[None]
+    values = steps.scaling(images.astype(np.float32))
+    if steps.modality == "flow":  # fields are stored so, before anything sees them
+        values = values.astype(np.float16).astype(np.float32)
+    clip = torch.from_numpy(values).permute(3, 0, 1, 2)[None]
     i3d = I3D(steps.modality, steps.eps, 0.125)
     i3d.load_state_dict(torch.load(experiment.weights[steps.modality], weights_only=True))
     with torch.inference_mode():

@@ -251,16 +251,18 @@ def test_a_killed_export_goes_on_and_is_byte_for_byte_that_of_one_left_alone(
     acga: Acga, exported: Exported, tmp_path: Path, moment: Callable[[Path], bool]
 ) -> None:
     folder = killed_export(acga, exported, tmp_path, moment)
-    refused = acga("import", folder, "--store", tmp_path / "store")
-    assert refused.code == 2, "half an export is nobody's features"
     safe = mark(folder)["done"]
     assert safe < TRAIN + TEST
     done = acga("export", acga.config, "--store", exported.run.store, "--to", folder, "--json")
     assert done.document["written"] == TRAIN + TEST - safe
     assert contents(folder) == contents(exported.folder)
-    again = acga("export", acga.config, "--store", exported.run.store, "--to", folder, "--json")
+
+
+def test_an_export_that_is_whole_is_left_alone(acga: Acga, exported: Exported) -> None:
+    before = contents(exported.folder)
+    again = acga("export", acga.config, "--store", exported.run.store, "--to", exported.folder, "--json")
     assert (again.code, again.document["written"]) == (0, 0)
-    assert contents(folder) == contents(exported.folder)
+    assert contents(exported.folder) == before
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -268,6 +270,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # ---- refused
+
+
+def unfinished(folder: Path) -> None:
+    (folder / ".export.json").write_text(json.dumps(mark(folder) | {"done": 32, "finished": False}))
 
 
 def without_masks(folder: Path) -> None:
@@ -304,6 +310,7 @@ def cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (unfinished, ("32 of 54 rows", "acga export")),
         (without_masks, ("mask.h5",)),
         (without_lists, ("neither train.txt nor test.txt",)),
         (one_row_less, ("txt.h5", "(33, 20, 16)", "34")),
