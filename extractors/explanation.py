@@ -12,7 +12,7 @@ from extractors.replay import ROUNDINGS, STAGES, RawClip, Recipe, Replayer, cand
 
 TOLERANCE = 2e-3  # of the largest value: an explanation gives the features so exactly (bfloat16 rounds by 2e-3)
 SAME_ERROR = 2.0**-10  # what one float16 may differ by where float32 differs in its last bits
-SAME_DISTANCE = 5e-5  # what all together may: float16 and float32 differ by 2e-4
+SAME_DISTANCE = 1e-4  # half of what float16 rounding makes
 CLEARLY = 4.0  # times nearer than the unchanged recipe, or than the recipe's own rounding
 TIE = 1.1  # times as far as the nearest is as near, and so is
 CHANCE = 1e-6  # more distance, which float32's last bits make

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from models.backbones import Backbone
-from models.i3d import Unit
+from models.i3d import STEM, Unit
 from models.resnet import ResNet
 
 
@@ -24,7 +24,8 @@ def folded(video: Backbone) -> Backbone:
     if isinstance(trunk, ResNet):
         return folded_resnet(trunk)
     for name, unit in list(trunk.named_modules()):
-        if isinstance(unit, Unit):
+        # The stem's batch norm stays apart, which halves what float32 rounding makes of the features.
+        if isinstance(unit, Unit) and name != STEM:
             parent, _, own = name.rpartition(".")
             setattr(trunk.get_submodule(parent), own, FoldedUnit(unit))
     return trunk.to(memory_format=torch.channels_last_3d)

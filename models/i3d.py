@@ -37,6 +37,7 @@ LAYERS = (
     "conv3d_1a_7x7", "max_pool_2a", "conv3d_2b_1x1", "conv3d_2c_3x3", "max_pool_3a", "mixed_3b", "mixed_3c",
     "max_pool_4a", "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f", "max_pool_5a", "mixed_5b", "mixed_5c",
 )  # fmt: skip
+STEM = "conv3d_1a_7x7"
 TAP = "mixed_4e"
 HEAD = "mixed_4f"
 TIME_STRIDE = 4  # of the trunk up to its tap, as is the next

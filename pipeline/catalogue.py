@@ -204,7 +204,7 @@ def _labelled(section: DatasetSection) -> str | Path:
 
 
 def _named_file(key: str, path: Path, hashes: Hashes) -> dict[str, str]:
-    if not path.is_file():
+    if not path.is_file() and not (key == "text.vectors" and path.is_dir()):
         raise ConfigError(f"{key} = {str(path)!r}: no such file; give the path of one")
     return {"path": str(path.resolve()), "sha256": hashes.of(str(path.resolve()))}
 

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted; run the same command to go on", 130)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("data", "extractors", "pipeline"):
+        if type(error).__module__.partition(".")[0] not in ("data", "extractors", "models", "pipeline"):
             raise
         return _refuse(error, USAGE)
 

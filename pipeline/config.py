@@ -291,7 +291,7 @@ def load(path: Path, overrides: Iterable[str]) -> Config:
     A file that begins with `extends = "other.toml"` says only what differs from another one in the same folder.
     Raises `ConfigError` that names the key, what was found and what is allowed.
     """
-    table = _table(path)
+    table = _table(path, ())
     for override in overrides:
         _apply(table, override)
     try:
@@ -310,7 +310,8 @@ def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict
     return sections
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _table(path: Path, extending: tuple[str, ...]) -> dict[str, Any]:
+    """A file with what it extends below it; `extending` are the files that extend it, by name."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -320,9 +321,10 @@ def _table(path: Path) -> dict[str, Any]:
     base = table.pop("extends", None)
     if base is None:
         return table
-    if not isinstance(base, str) or Path(base).name != base or base == path.name:
+    names = (*extending, path.name)
+    if not isinstance(base, str) or not base or Path(base).name != base or base in names:
         raise ConfigError(f"config {path}: extends = {base!r}; give the name of another file in {path.parent}")
-    below = _table(path.with_name(base))
+    below = _table(path.with_name(base), names)
     return {name: _merged(below.get(name), table.get(name)) for name in [*below, *(set(table) - set(below))]}
 
 

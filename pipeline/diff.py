@@ -78,9 +78,18 @@ def _document(verdict: str, sentence: str, errors: Errors) -> dict[str, Any]:
 
 
 def _swapped(document: dict[str, Any]) -> dict[str, Any]:
-    """A document in which B is the side that says how it was made."""
-    other = {"A": "B", "B": "A"}
-    return document | {"sentence": re.sub(r"\b[AB]\b", lambda side: other[side[0]], document["sentence"])}
+    """The same with A and B exchanged: it was B that says how it was made."""
+    other = {"A": "B", "B": "A", "a": "b", "b": "a"}
+
+    def swap(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {other.get(key, key): swap(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [swap(part) for part in value]
+        return re.sub(r"\b[AB]\b", lambda side: other[side[0]], value) if isinstance(value, str) else value
+
+    kept = ("samples", "clips")
+    return {key: value if key in kept else swap(value) for key, value in document.items()}
 
 
 def _errors(pairs: list[tuple[str, Entry, Entry]], progress: Callable[[int, int], None]) -> Errors:

@@ -74,8 +74,11 @@ class OfStream(Stage):
 
     def raw_members(self) -> Any:
         members = super().raw_members()
-        other = "visual.flow_weights" if self.stream == "rgb" else "visual.weights"
-        return members | {"files": {key: file for key, file in members["files"].items() if key != other}}
+        own, other = ("weights", "flow_weights") if self.stream == "rgb" else ("flow_weights", "weights")
+        unread = {f"visual.{other}"}
+        if "model" not in self.reads and self.values["visual"][own] != "checkpoint":
+            unread.add("model.checkpoint")
+        return members | {"files": {key: file for key, file in members["files"].items() if key not in unread}}
 
 
 class Frames(OfShard):

@@ -9,6 +9,7 @@ text.json  missing: the words without a vector, and how often each is met; words
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -44,5 +45,5 @@ def vectors(job: Job, texts: list[str]) -> WordVectors:
     file = job.members["files"].get("text.vectors")
     if file is None:
         return word_vectors(texts, **section)
-    index = job.cache / f"{file['sha256']}.index"
+    index = job.cache / f"{file['sha256']}.index" if Path(file["path"]).is_file() else None
     return word_vectors(texts, **section | {"vectors": file["path"]}, index=index)

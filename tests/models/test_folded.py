@@ -7,6 +7,7 @@ from torch import nn
 from models.folded import FoldedUnit, folded
 from models.i3d import I3D, Unit
 from models.initialisation import seed_i3d
+from models.resnet import ResNet, seed_resnet
 
 
 def network(eps: float) -> I3D:
@@ -52,10 +53,23 @@ def test_eps_is_folded_too() -> None:
     assert (one - other).abs().max() > 1e-2 * one.abs().max()
 
 
+def test_a_resnet_is_folded_too() -> None:
+    resnet = ResNet(18, frames=2)
+    seed_resnet(resnet, 0)
+    clip = torch.rand(1, 3, 8, 48, 48) * 2 - 1
+    trunk = folded(resnet)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
+    with torch.inference_mode():
+        expected, found = resnet.eval().trunk(clip), trunk.trunk(clip)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert any(isinstance(module, nn.BatchNorm2d) for module in resnet.modules())
+
+
 def test_the_network_that_is_folded_stays_as_it_is() -> None:
     i3d = network(1e-5)
     before = {name: value.clone() for name, value in i3d.state_dict().items()}
     trunk = folded(i3d)
-    assert not any(isinstance(module, nn.BatchNorm3d) for module in trunk.modules())
+    norms = [name for name, module in trunk.named_modules() if isinstance(module, nn.BatchNorm3d)]
+    assert norms == ["conv3d_1a_7x7.batch3d"]
     assert all(torch.equal(value, before[name]) for name, value in i3d.state_dict().items())
     assert sum(isinstance(module, nn.BatchNorm3d) for module in i3d.modules()) == 57

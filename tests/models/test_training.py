@@ -323,27 +323,27 @@ def validated(network: ACGA, source: Halves, positions: list[int]) -> float:
 
 
 def test_the_best_weights_on_the_videos_held_out_are_kept(tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=4, lr=0.05, lr_drop=1.0, validation=0.3)
+    settings = dataclasses.replace(SETTINGS, epochs=3, lr=0.1, lr_drop=1.0, validation=0.3)  # it goes up and down
     source, network, told = Halves(6), model(), []
     losses = train(network, source, settings, CPU, tmp_path, epoch_done=lambda *row: told.append(row))
     held = held_out(source.videos, 0.3, settings.seed)
     positions = [index for index, video in enumerate(source.videos) if video in held]
     assert len(positions) == 4
     # An epoch asks for every other sample once, and then for those held out.
-    epoch = source.asked[: len(source.asked) // 4]
+    epoch = source.asked[: len(source.asked) // 3]
     assert sorted(sum(epoch[:-1], ())) == [index for index in range(12) if index not in positions]
     assert list(epoch[-1]) == positions
     values = [loss.validation for loss in losses]
-    assert values.index(min(values)) != 3  # else the best are the last
+    assert values.index(min(values)) == 1  # else the best are the last
     assert not network.training
     assert validated(network, source, positions) == pytest.approx(min(values), rel=1e-5)
-    assert told == [(epoch, loss, 0.05) for epoch, loss in enumerate(losses)]
+    assert told == [(epoch, loss, 0.1) for epoch, loss in enumerate(losses)]
     again = model()
     assert train(again, source, settings, CPU, tmp_path) == losses and same(network, again)
     # With patience the same epochs come, up to the first that ends it.
     patient = train(model(), Halves(6), dataclasses.replace(settings, patience=1), CPU, tmp_path / "patient")
     assert patient == losses[: len(patient)]
-    assert len(patient) == 1 + next(place for place in range(1, 4) if values[place] >= min(values[:place]))
+    assert len(patient) == 1 + next(place for place in range(1, 3) if values[place] >= min(values[:place]))
 
 
 def test_training_stops_after_epochs_that_did_not_improve():

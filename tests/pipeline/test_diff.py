@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -188,7 +189,7 @@ def flow_of(squares: list[np.ndarray]) -> np.ndarray:
     """Displacements from each frame to the next."""
     grey = [cv2.cvtColor(square, cv2.COLOR_RGB2GRAY) for square in squares]
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.stack([method.calc(a, b, None) for a, b in zip(grey, grey[1:], strict=False)])
+    return np.stack([method.calc(a, b, None) for a, b in pairwise(grey)])
 
 
 def features(experiment: Experiment, video: str, steps: Steps) -> np.ndarray:
@@ -263,6 +264,7 @@ def test_a_deliberate_change_is_named(acga: Acga, experiment: Experiment, tmp_pa
     assert "Beware" not in document["sentence"], "A comes out again as it was made"
 
 
+# Fails for flow: float32 differs by 6e-6, rounding makes 7e-5 of it, and extractors.explanation.SAME_DISTANCE is 5e-5.
 @pytest.mark.parametrize("steps", [RGB, FLOW], ids=lambda steps: steps.modality)
 def test_the_same_steps_by_other_code_are_alike(
     acga: Acga, experiment: Experiment, tmp_path: Path, steps: Steps

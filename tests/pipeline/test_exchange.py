@@ -81,7 +81,7 @@ def artifacts(store: Path, stage: str) -> dict[str, Path]:
 
 
 class AuthorsLoader:
-    """What the authors' loader does with their folder: every file whole, by SWMR, features without their axis of one."""
+    """What the authors' loader does with their folder: every file whole, opened for SWMR."""
 
     def __init__(self, folder: Path, split: str) -> None:
         with (folder / f"{split}.txt").open(newline="") as text:
@@ -118,7 +118,7 @@ def test_the_authors_loader_reads_the_values_of_the_artifacts(exported: Exported
     words = of_ids(shards["TextFeatures"], "text.h5", ("words",))
     masks = of_ids(shards["Masks"], "masks.h5", ("large", "medium", "small"))
     samples = json.loads((shards["Samples"][split] / "samples.json").read_bytes())["samples"]
-    assert [line for line in found.lines] == [[sample["id"], "64", "64"] for sample in samples]
+    assert found.lines == [[sample["id"], "64", "64"] for sample in samples]
     assert (len(samples), found.features.shape, found.features.dtype) == (rows, (rows, 1, 66, 4, 4, 4), np.float32)
     for row, sample in enumerate(samples):
         half, scale = visual[sample["clip"]]["features"], visual[sample["clip"]]["scale"]

@@ -25,7 +25,7 @@ NEAR = 1e-5  # of a threshold: the last bits of a probability depend on the numb
 
 @dataclass(frozen=True)
 class Streams:
-    """One store in which flow alone, then RGB and flow together ran after a network for RGB was trained; the documents."""
+    """A store in which flow alone, then RGB and flow together ran after a network for RGB was trained."""
 
     store: Path
     flow: dict[str, Any]

@@ -131,6 +131,7 @@ def test_a_config_may_extend_one_that_extends_another(tmp_path: Path) -> None:
     assert load(tmp_path / "top.toml", ["training.lr=0.125"]).training.lr == 0.125
 
 
+# Fails for the empty name: pipeline.config lets pathlib's ValueError through.
 @pytest.mark.parametrize("base", ["../a2d.toml", "folder/a2d.toml", "/etc/a2d.toml", "one.toml", ""])
 def test_a_config_extends_another_file_of_its_folder_alone(tmp_path: Path, base: str) -> None:
     with pytest.raises(ConfigError, match=r"one\.toml: extends = .*; give the name of another file in "):
@@ -142,6 +143,7 @@ def test_a_config_that_extends_a_missing_one_is_refused(tmp_path: Path) -> None:
         load(extending(tmp_path, one="none.toml"), [])
 
 
+# Fails: pipeline.config recurses without end.
 def test_configs_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="extends"):
         load(extending(tmp_path, one="two.toml", two="one.toml"), [])
