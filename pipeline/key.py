@@ -34,17 +34,21 @@ def digest(value: Any) -> str:
 
 @cache
 def code_digest(recipe: str) -> str:
-    """Digest of all first-party code that a recipe ("package.module:function") can reach, as this process found it."""
+    """Digest of all first-party code that a recipe ("package.module:function") can reach, as this process first saw it
+    (or the one that it was forked from)."""
+    return current_digest(recipe)
+
+
+def current_digest(recipe: str) -> str:
+    """The same as the files are now; those that have not changed since they were read are not read again."""
     return digest(module_digests(recipe))
 
 
-@cache
 def module_digests(recipe: str) -> dict[str, str]:
     """Digests of the first-party modules that a recipe can reach, by name."""
-    return {name: _module_digest(_file(name)) for name in sorted(modules_of(recipe.partition(":")[0]))}
+    return {name: _parsed(_file(name))[0] for name in sorted(modules_of(recipe.partition(":")[0]))}
 
 
-@cache
 def modules_of(module: str) -> frozenset[str]:
     """Names of the first-party modules that a module imports, itself and the packages around it included."""
     found: set[str] = set()
@@ -54,7 +58,7 @@ def modules_of(module: str) -> frozenset[str]:
         if name in found:
             continue
         found.add(name)
-        waiting += _imports(_file(name))
+        waiting += _parsed(_file(name))[1]
         if "." in name:
             waiting.append(name.rpartition(".")[0])
     return frozenset(found)
@@ -65,15 +69,21 @@ def _file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    status = path.stat()
+    return _read(path, status.st_mtime_ns, status.st_size)
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
+def _read(path: Path, changed_ns: int, size: int) -> tuple[str, tuple[str, ...]]:
+    """The digest of a file's code and the first-party modules that it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return digest(list(_flatten(tree))), _imports(path, tree)
+
+
+def _imports(path: Path, tree: ast.Module) -> tuple[str, ...]:
     found: list[str] = []
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if _ours(alias.name)]
         elif isinstance(node, ast.ImportFrom):
@@ -87,11 +97,6 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 def _ours(module: str) -> bool:
     return module.partition(".")[0] in PACKAGES
-
-
-@cache
-def _module_digest(path: Path) -> str:
-    return digest(list(_flatten(_tree(path))))
 
 
 def _flatten(node: ast.AST) -> Iterator[Any]:

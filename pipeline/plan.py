@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.graph import STAGES
-from pipeline.reasons import Manifest, differences, manifests, nearest
+from pipeline.reasons import Manifest, differences, manifests, modules, nearest
 from pipeline.run import everything
 from pipeline.stage import Stage
 
@@ -31,6 +31,7 @@ class Planned:
 def planned(roots: list[Stage]) -> list[Planned]:
     """Every task, in the order of the graph. Runs nothing."""
     manifests.cache_clear()
+    modules.cache_clear()
     return [_planned(task) for task in everything(roots)]
 
 

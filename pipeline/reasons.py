@@ -38,11 +38,17 @@ def manifests(store: Path, stage: str) -> dict[str, list[Manifest]]:
     return found
 
 
+@cache
+def modules(recipe: str) -> dict[str, str]:
+    """The code of a recipe by module, looked at once in a process."""
+    return module_digests(recipe)
+
+
 def differences(task: Stage, manifest: Manifest) -> list[str]:
     """What a task has otherwise than an artifact: config keys, code, raw records, inputs that are there."""
     return [
         *_of_sections(manifest["ingredients"]["sections"], task.recipe_sections()),
-        *_of_code(manifest["modules"], module_digests(task.recipe)),
+        *_of_code(manifest["modules"], modules(task.recipe)),
         *_of_members(task, manifest),
         *_of_inputs(task, manifest),
     ]

@@ -147,7 +147,9 @@ def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None
     multiprocessing.set_start_method("forkserver", force=True)
     # torch is loaded once, in the process that all tasks are forked from, and never in this one.
     computing = any(task.resources and not task.complete() for task in everything(roots))
-    multiprocessing.set_forkserver_preload(["luigi", "pydantic", "pipeline.graph", *(["torch"] if computing else [])])
+    multiprocessing.set_forkserver_preload(
+        ["luigi", "pydantic", "pipeline.preloaded", *(["torch"] if computing else [])]
+    )
     luigi.configuration.add_config_path(str(LUIGI))
     at_a_time = max(1, (os.cpu_count() or 1) // threads)
     luigi.configuration.get_config().set("resources", "torch", str(at_a_time))

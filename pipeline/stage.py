@@ -25,7 +25,7 @@ from pipeline import building, catalogue
 from pipeline.artifact import Artifact
 from pipeline.config import parse_sections
 from pipeline.journal import Journal
-from pipeline.key import code_digest, digest
+from pipeline.key import code_digest, current_digest, digest
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class Stage(luigi.Task):
 
     def build(self) -> tuple[Artifact, dict[str, Any]]:
         """The published artifact, and what building it cost (nothing if it was there)."""
-        if code_digest(self.recipe) != self.code:
+        if current_digest(self.recipe) != self.code:
             raise CodeChanged(f"{self.stage}: the source files changed after this run was planned; run it again")
         artifact = self.artifact()
         ingredients = self.ingredients()

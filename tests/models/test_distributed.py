@@ -11,6 +11,8 @@ from models.training import STATE, train
 from models.training_state import STATE_KEY
 from models.weights import read_tensors
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 HERE = Path(__file__).parent
 

@@ -26,6 +26,8 @@ from extractors.frames import Decoder
 from models.i3d import I3D
 from models.initialisation import seed_i3d
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH, COUNT, SIZE, LENGTH = 48, 80, 36, 64, 16
 LABELLED = 17  # counted from 1; its clip is frames 9 to 24
 VIDEOS = {"sailing": "train", "hopping": "train", "gliding": "test"}

@@ -175,6 +175,7 @@ def test_equal_features_are_stored_once(imported: Path) -> None:
         assert len(distinct) == len(visual)
 
 
+@pytest.mark.slow
 def test_a_network_trains_on_a_folder_and_what_the_folder_cannot_say_is_absent(
     acga: Acga, exported: Exported, imported: Path
 ) -> None:
@@ -239,6 +240,7 @@ def killed_export(acga: Acga, exported: Exported, place: Path, moment: Callable[
     raise AssertionError("six exports ended before they could be killed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [

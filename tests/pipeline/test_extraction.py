@@ -19,6 +19,8 @@ from safetensors.numpy import load_file
 from extractors.shards import ShardReader
 from extractors.text import tokens
 
+pytestmark = pytest.mark.slow
+
 
 def files_of(folder: Path) -> Path:
     """The files of an artifact."""

@@ -1,6 +1,7 @@
 """Keys: equal for equal meaning, different for different code."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -83,3 +84,18 @@ def test_imports_that_cannot_be_followed_are_refused(copy: Path) -> None:
     path = copy / "data" / "masks.py"
     path.write_text("from data.records import *\n" + path.read_text())
     assert UnresolvedImport.__name__ in digest_in(copy, MASKS)
+
+
+def test_code_that_changed_since_it_was_read_is_noticed_though_the_first_digest_stays(copy: Path) -> None:
+    program = f"""
+from pathlib import Path
+from pipeline.key import code_digest, current_digest
+before = code_digest({MASKS!r})
+path = Path("data/masks.py")
+path.write_text(path.read_text() + "\\nADDED = 1\\n")
+print(before == code_digest({MASKS!r}), before == current_digest({MASKS!r}))
+"""
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

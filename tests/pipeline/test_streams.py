@@ -127,6 +127,7 @@ def test_the_fused_masks_are_those_of_the_weighted_mean_of_both_responses(stream
         assert prediction["confidence"] == pytest.approx(confidence, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_resnet_trains_on_the_same_frames_by_config_alone(acga: Acga, streams: Streams) -> None:
     resnet = ("visual.backbone=resnet18", "visual.width=1.0", "training.epochs=1", "visual.frames=2")
     document = acga.run(streams.store, *LEARNT, *(part for override in resnet for part in ("--set", override)))

@@ -52,6 +52,7 @@ def test_the_losses_lie_beside_the_store_for_tensorboard(finished: Run) -> None:
     assert curves(finished.store, finished.document)["lr"] == [(0, pytest.approx(5e-4)), (1, pytest.approx(5e-4))]
 
 
+@pytest.mark.slow
 def test_two_processes_that_share_each_batch_have_the_losses_of_one(acga: Acga, finished: Run, store: Path) -> None:
     document = acga.run(store, *overridden("training.processes=2"))
     assert document["executed"].items() >= {"TrainedModel": 1}.items()
@@ -77,6 +78,7 @@ EVERY_OPTION = overridden(
 )
 
 
+@pytest.mark.slow
 def test_every_option_of_training_runs_and_it_stops_where_the_held_out_videos_say(acga: Acga, store: Path) -> None:
     document = acga.run(store, *EVERY_OPTION)
     assert document["executed"] == {"TextFeatures": 2} | SINGLE
@@ -107,6 +109,7 @@ def test_an_ablation_is_the_whole_but_for_what_it_says(name: str, changes: dict[
     assert ablation == whole
 
 
+@pytest.mark.slow
 def test_an_ablation_trains_by_config_alone(acga: Acga, store: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(Acga.config.read_text())
     words = 'extends = "tiny.toml"\n[model]\nfusion = false\nattention = false\n[training]\nforeground_weight = 1.0\n'
