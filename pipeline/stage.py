@@ -8,10 +8,8 @@ is not complete.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -26,10 +24,9 @@ from pipeline.artifact import Artifact
 from pipeline.config import parse_sections
 from pipeline.journal import Journal
 from pipeline.key import code_digest, current_digest, digest
+from pipeline.recipes.orphans import end_with_parent
 
 log = logging.getLogger(__name__)
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class CodeChanged(RuntimeError):
@@ -226,11 +223,6 @@ def speak() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("luigi-interface").setLevel(logging.CRITICAL + 1)
     logging.getLogger("luigi").setLevel(logging.CRITICAL + 1)
-
-
-def end_with_parent() -> None:
-    """Have the kernel end this process when the one that started it ends: a killed run leaves no task behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _line(error: Exception) -> str:

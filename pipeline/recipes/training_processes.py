@@ -8,9 +8,11 @@ is how `train_together` starts them; on GPUs each process takes its own.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from models.training import EpochLoss
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
 from pipeline.recipes.network import train_here
+from pipeline.recipes.orphans import end_with_parent
 from pipeline.recipes.units import Units
 
 PATIENCE_SECONDS = 1800.0  # for another process, which may read a slow disk
@@ -36,7 +39,9 @@ def train_together(job: Job, processes: int) -> tuple[EpochLoss, ...]:
     description = job.resume / "job.json"
     description.write_text(json.dumps(document(job)), encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    ended = subprocess.run([*launcher, "-m", "pipeline.recipes.training_processes", str(description)], check=False)
+    command = [*launcher, "-m", "pipeline.recipes.training_processes", str(description)]
+    # The launcher ends its processes when it is told to; they look after themselves where it is killed.
+    ended = subprocess.run(command, check=False, preexec_fn=partial(end_with_parent, signal.SIGTERM))
     if ended.returncode:
         raise ProcessesFailed(
             f"one of {processes} training processes failed (exit code {ended.returncode}); what it said is above. Run"
@@ -58,6 +63,7 @@ def document(job: Job) -> dict[str, object]:
 
 def main(path: Path) -> None:
     """Train as one of the processes that torchrun started."""
+    end_with_parent()
     described = json.loads(path.read_bytes())
     job = Job(
         sections=described["sections"],

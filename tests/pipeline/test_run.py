@@ -76,9 +76,10 @@ def test_a_run_up_to_a_stage_builds_what_it_needs_and_no_more(acga: Acga, finish
 
 
 def manifests_without_costs(store: Path, measured: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The manifests of one store with what was measured taken from another, which must be all that differs."""
+    """The manifests of one store with what was measured, and where the raw files lay, taken from another, which must be
+    all that differs."""
     other = manifests(measured)
-    kept = ("attempt", "cost", "seal")
+    kept = ("attempt", "cost", "seal", "experiment")
     return {
         name: manifest | {key: other[name][key] for key in kept}
         for name, manifest in manifests(store).items()

@@ -1,9 +1,12 @@
 """Training through the real command: several processes, every option, curves; and the configs of the ablations."""
 
 import json
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from commands import PROJECT, Acga, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -150,3 +153,27 @@ def test_a_config_that_extends_a_missing_one_is_refused(tmp_path: Path) -> None:
 def test_configs_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="extends"):
         load(extending(tmp_path, one="two.toml", two="one.toml"), [])
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_none_of_its_training_processes_behind(acga: Acga, store: Path) -> None:
+    settings = ["--set", "training.processes=2", "--set", "training.epochs=200"]
+    process = subprocess.Popen(acga.command("run", acga.config, "--store", store, *settings), cwd=PROJECT)
+    deadline, training = time.monotonic() + 200, []
+    while len(training) < 3:  # the launcher and two that it started
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+        below = psutil.Process(process.pid).children(recursive=True)
+        training = [each for each in below if "pipeline.recipes.training_processes" in command_of(each)]
+    process.kill()
+    process.wait()
+    gone, alive = psutil.wait_procs(below, timeout=60)
+    assert alive == [] and len(gone) == len(below)
+
+
+def command_of(process: psutil.Process) -> str:
+    """How a process was started; nothing of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
