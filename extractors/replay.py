@@ -17,7 +17,7 @@ from extractors.flow import flow_fields
 from extractors.frames import clip_indices
 from extractors.halves import halved, restored
 from models.backbones import Backbone
-from models.folded import folded
+from models.folded import FoldedUnit, folded
 from models.i3d import to_unit_range
 from models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 
@@ -167,7 +167,7 @@ class Replayer:
     def __init__(self, video: Backbone, size: int, batch: int, method: str = "dis") -> None:
         self.video = copy.deepcopy(video).float().eval()
         self._norms = [part for part in self.video.modules() if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d)]
-        if not self._norms:
+        if not self._norms or any(isinstance(part, FoldedUnit) for part in self.video.modules()):
             raise AlreadyFolded("a backbone without batch norms, whose eps cannot be changed: give the one not folded.")
         self._size, self._batch, self._method = size, batch, method
         self._folded: Backbone | None = None

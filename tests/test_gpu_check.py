@@ -42,6 +42,7 @@ def test_without_a_gpu_it_says_so_and_fails() -> None:
     assert ran.stdout.startswith("no CUDA device: nothing was checked")
 
 
+@pytest.mark.slow
 def test_on_the_cpu_parity_training_and_resume_hold_without_video_and_hdf5_libraries() -> None:
     ran = check("--device", "cpu", "--tiny", "--pairs", "0", absent=ABSENT)
     assert ran.returncode == 0, ran.stdout + ran.stderr

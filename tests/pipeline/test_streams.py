@@ -93,6 +93,7 @@ def test_the_stored_fields_are_the_flow_of_the_stored_frames_to_the_frame_after_
             assert np.abs(expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_rgb_and_flow_together_predict_anew_with_the_networks_that_are_there(streams: Streams) -> None:
     assert streams.both["executed"] == {"Predictions": 1, "Metrics": 1, "Report": 1}
     reused = {"Frames": 4, "Flow": 4, "Masks": 4, "TextFeatures": 2, "Samples": 2}
@@ -101,6 +102,7 @@ def test_rgb_and_flow_together_predict_anew_with_the_networks_that_are_there(str
     assert "rgb network trained" in page and "flow network trained" in page
 
 
+@pytest.mark.slow
 def test_the_fused_masks_are_those_of_the_weighted_mean_of_both_responses(streams: Streams) -> None:
     (folder,) = map(Path, streams.both["artifacts"]["Predictions"])
     predictions = json.loads((files_of(folder) / "predictions.json").read_bytes())["samples"]
