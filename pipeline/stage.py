@@ -24,7 +24,7 @@ from pipeline.artifact import Artifact
 from pipeline.config import parse_sections
 from pipeline.journal import Journal
 from pipeline.key import code_digest, current_digest, digest
-from pipeline.recipes.orphans import end_with_parent
+from pipeline.recipes.orphans import end_with_run
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Stage(luigi.Task):
         return artifact is not None and artifact.complete()
 
     def run(self) -> None:
-        end_with_parent()
+        end_with_run()
         speak()
         journal = Journal(Path(self.journal))
         for event in journal.events():

@@ -8,11 +8,9 @@ is how `train_together` starts them; on GPUs each process takes its own.
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,8 +38,7 @@ def train_together(job: Job, processes: int) -> tuple[EpochLoss, ...]:
     description.write_text(json.dumps(document(job)), encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [*launcher, "-m", "pipeline.recipes.training_processes", str(description)]
-    # The launcher ends its processes when it is told to; they look after themselves where it is killed.
-    ended = subprocess.run(command, check=False, preexec_fn=partial(end_with_parent, signal.SIGTERM))
+    ended = subprocess.run(command, check=False, preexec_fn=end_with_parent)
     if ended.returncode:
         raise ProcessesFailed(
             f"one of {processes} training processes failed (exit code {ended.returncode}); what it said is above. Run"
