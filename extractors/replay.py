@@ -205,7 +205,7 @@ class Replayer:
             self._folded = None  # first, so that there are never three
             for norm in self._norms:
                 norm.eps = eps
-            self._folded = folded(self.video).to(getattr(torch, arithmetic))
+            self._folded = folded(self.video, getattr(torch, arithmetic))
             self._folded_for = (eps, arithmetic)
         return self._folded
 

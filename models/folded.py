@@ -18,17 +18,19 @@ from models.i3d import STEM, Unit
 from models.resnet import ResNet
 
 
-def folded(video: Backbone) -> Backbone:
-    """Return a copy for extraction only: nothing of it can be trained."""
+def folded(video: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
+    """Return a copy in a precision for extraction only: nothing of it can be trained."""
     trunk = copy.deepcopy(video).eval().requires_grad_(False)
     if isinstance(trunk, ResNet):
-        return folded_resnet(trunk)
+        return folded_resnet(trunk).to(dtype)
+    # In float32 the stem's batch norm stays apart, which takes a third off what rounding makes of the features; in
+    # bfloat16 that would be one rounding more.
+    apart = STEM if dtype == torch.float32 else ""
     for name, unit in list(trunk.named_modules()):
-        # The stem's batch norm stays apart, which halves what float32 rounding makes of the features.
-        if isinstance(unit, Unit) and name != STEM:
+        if isinstance(unit, Unit) and name != apart:
             parent, _, own = name.rpartition(".")
             setattr(trunk.get_submodule(parent), own, FoldedUnit(unit))
-    return trunk.to(memory_format=torch.channels_last_3d)
+    return trunk.to(dtype).to(memory_format=torch.channels_last_3d)
 
 
 def folded_resnet(resnet: ResNet) -> ResNet:

@@ -1,6 +1,7 @@
 """Weights to start from when there are none to load: pure functions of a generator or a seed."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -23,33 +24,42 @@ def seed_i3d(i3d: I3D, seed: int) -> None:
     in float64 and rounded once, so that thread counts do not show; the weights do not depend on the network's own eps.
     """
     generator = Generator().manual_seed(seed)
-    for module in i3d.modules():
-        if isinstance(module, nn.Conv3d):
+    initialise_trunk(i3d, generator)
+    clips = smooth_clips(IMAGE_CHANNELS[i3d.modality], generator)
+    calibrate(i3d, lambda: i3d.trunk(clips.double(), tap=LAYERS[-1]))
+
+
+def initialise_trunk(network: nn.Module, generator: Generator) -> None:
+    """Give a network kaiming (fan out) convolutions without bias, and batch norms that have seen nothing yet."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm3d):
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.reset_running_stats()
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-    calibrate(i3d, smooth_clips(IMAGE_CHANNELS[i3d.modality], generator))
 
 
-def calibrate(i3d: I3D, clips: Float[Tensor, "b c t h w"]) -> None:
-    """Set every batch norm's running statistics to those of the clips, layer after layer; the mode stays as it was."""
-    norms = [module for module in i3d.modules() if isinstance(module, nn.BatchNorm3d)]
-    training, momenta, eps = i3d.training, [norm.momentum for norm in norms], [norm.eps for norm in norms]
+def calibrate(network: nn.Module, run: Callable[[], object]) -> None:
+    """Set every batch norm's running statistics to those of a run, layer after layer; the mode stays as it was.
+
+    The network is float64 in the run, and float32 afterwards.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)]
+    training, momenta, eps = network.training, [norm.momentum for norm in norms], [norm.eps for norm in norms]
     for norm in norms:
         norm.momentum, norm.eps = 1.0, CALIBRATION_EPS  # running statistics = those of the last batch
     try:
         with torch.no_grad():
-            i3d.double().train()
-            i3d.trunk(clips.double(), tap=LAYERS[-1])
+            network.double().train()
+            run()
     finally:
-        i3d.float().train(training)
+        network.float().train(training)
         for norm, momentum, own in zip(norms, momenta, eps, strict=True):
             norm.momentum, norm.eps = momentum, own
-            norm.num_batches_tracked.zero_()  # type: ignore[union-attr]
+            norm.num_batches_tracked.zero_()  # type: ignore[union-attr] # ours keep statistics, and so count
 
 
 def smooth_clips(channels: int, generator: Generator) -> Float[Tensor, "b c t h w"]:

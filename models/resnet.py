@@ -8,13 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Collection
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from models.i3d import SPACE_STRIDE, UnknownTap
-from models.initialisation import initialise_linear, smooth_clips
+from models.initialisation import calibrate, initialise_linear, initialise_trunk, smooth_clips
 
 # Blocks of layer1 to layer4; from 50 on they are bottlenecks, which widen their output four times.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -120,7 +119,7 @@ def imagenet_normalised(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 
 def torchvision_layers(depth: int) -> list[tuple[str, nn.Module]]:
     """Return names and layers of torchvision's network of a known depth; no weights are fetched."""
     # Here, since it takes two seconds that whoever has no ResNet need not wait.
-    from torchvision.models import resnet  # type: ignore[import-untyped]
+    from torchvision.models import resnet
 
     block = resnet.BasicBlock if depth < FIRST_BOTTLENECK else resnet.Bottleneck
     return list(resnet.ResNet(block, [*BLOCKS[depth]]).named_children())
@@ -148,30 +147,8 @@ def seed_resnet(resnet: ResNet, seed: int) -> None:
     `frames`. Computed in float64 and rounded once, so that thread counts do not show.
     """
     generator = Generator().manual_seed(seed)
-    for module in resnet.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+    initialise_trunk(resnet, generator)
     initialise_linear(resnet, generator)
     clips = smooth_clips(3, generator)[:, :, ::CALIBRATION_STEP]
-    calibrate(resnet, rearrange(clips, "b c t h w -> (b t) c h w"))
-
-
-def calibrate(resnet: ResNet, images: Float[Tensor, "n 3 h w"]) -> None:
-    """Set every batch norm's running statistics to those of the images, layer after layer; the mode stays as it was."""
-    norms = [module for module in resnet.modules() if isinstance(module, nn.BatchNorm2d)]
-    training, momenta = resnet.training, [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0  # running statistics = those of the last batch
-    try:
-        with torch.no_grad():
-            resnet.double().train()
-            resnet.layers(images.double(), [*resnet.channels][-1])
-    finally:
-        resnet.float().train(training)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.num_batches_tracked.zero_()  # type: ignore[union-attr]
+    images = rearrange(clips, "b c t h w -> (b t) c h w").double()
+    calibrate(resnet, lambda: resnet.layers(images, [*resnet.channels][-1]))

@@ -176,6 +176,10 @@ class Hashes:
 
 def listing(section: DatasetSection, root: Path, split: str) -> Listing:
     """What a data set offers for a split. Raises `ConfigError` where its folder is missing, and the readers' errors."""
+    if section.kind == "reference":
+        raise ConfigError(
+            "dataset.kind = 'reference' has no videos or annotations to list; `acga import` reads all of it"
+        )
     if not root.is_dir():
         raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give that of the {section.kind} files")
     return datasets.read(section.kind, root, split, section.exclude, _labelled(section))

@@ -1,9 +1,12 @@
 """The real command `acga`, run as users run it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,25 @@ class Acga:
         done = self("run", self.config, "--store", store, "--json", *arguments)
         assert done.code == 0, done.errors
         return done.document
+
+    @contextmanager
+    def saying(self, begins: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
+        """A command that has said a line that begins so; at the end it and all that it started are killed."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            cwd=PROJECT,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        with process.stderr:
+            assert any(line.startswith(begins) for line in process.stderr), f"it ended without saying {begins!r}"
+            yield process
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def command(self, *arguments: object) -> Sequence[str]:
         return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]

@@ -31,7 +31,7 @@ SOURCES = {"rgb": ("Frames", "frames.h5", "frames"), "flow": ("Flow", "flow.h5",
 def build(job: Job) -> None:
     """Extract in batches of a fixed size that never cross videos; those of unchanged videos are taken over."""
     device, visual, stream = prepare(job.sections["compute"]), job.sections["visual"], job.members["records"]["stream"]
-    video = folded(trunk(job, stream)).to(device, getattr(torch, visual["compute"]))
+    video = folded(trunk(job, stream), getattr(torch, visual["compute"])).to(device)
     stage, file, array = SOURCES[stream]
     source = ShardReader(job.folder(stage) / file)
     videos = rows_of_videos(source.ids)
@@ -44,9 +44,10 @@ def build(job: Job) -> None:
             clips = [source.ids[row] for row in rows]
             if job.units.unchanged(name, inputs[name]):
                 taken = job.units.rows(name, inputs[name], "visual.h5", clips)
-                found = taken or [stored(each, video.tap) for each in compute.begin([rows])]
+                made = compute.begin([rows])
+                found = taken or [stored(next(made), clip, video.tap) for clip in clips]
             else:
-                found = [stored(next(changed), video.tap) for _ in rows]
+                found = [stored(next(changed), clip, video.tap) for clip in clips]
             digests = [writer.write(row, clip, **each) for row, clip, each in zip(rows, clips, found, strict=True)]
             job.units.record(name, inputs[name], digests)
             job.progress(rows[-1], len(source))
@@ -66,9 +67,9 @@ class Compute:
         return (features for _, features in extract(self.video, self.load, batches, self.video.tap, self.batch))
 
 
-def stored(features: np.ndarray, tap: str) -> Arrays:
+def stored(features: np.ndarray, clip: str, tap: str) -> Arrays:
     """The arrays of a row: float16 and the scale. Raises FeatureOutOfRange."""
-    half, scale = halved(features, f"features after {tap}")
+    half, scale = halved(features, f"clip {clip}: features after {tap}")
     return {"features": half, "scale": np.float32(scale)}
 
 

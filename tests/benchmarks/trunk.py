@@ -103,7 +103,7 @@ def compared(
 
     Seconds are medians over the pairs that follow the runs which give the features; of those runs where there is none.
     """
-    trunk = folded(i3d).to("cpu", dtype)
+    trunk = folded(i3d, dtype)
     theirs, ours = Timed(lambda: port(images, TAP)[TAP]), Timed(lambda: trunk.trunk(images.to(dtype), TAP).float())
     exact, found = theirs(), ours()
     for _ in range(pairs):

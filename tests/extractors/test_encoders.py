@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import PROJECT
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModel, AutoTokenizer, GPT2Config, GPT2Model, PreTrainedTokenizerFast, T5Config, T5Model
@@ -113,14 +113,45 @@ def test_words_that_the_tokenizer_does_not_know_are_missing(folder: Path) -> Non
     assert seeded[0, 1].any() and (np.abs(seeded[0, 1]) <= 0.25).all()
 
 
-def test_a_model_is_read_without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert vectors(folder, ["dog"], "last").values[0, 0].any()
+AUDITED = """
+import sys
+
+tried = []
+events = ("socket.getaddrinfo", "socket.connect")
+sys.addaudithook(lambda event, arguments: tried.append(event) if event in events else None)
+"""
 
 
-def refuse(*arguments: object, **named: object) -> None:
-    raise AssertionError("a connection was tried")
+def audited(program: str) -> str:
+    """What a program prints in a process of its own; `tried` are the addresses asked for and connections made there.
+
+    An audit hook hears of them whoever catches their errors, and before any of our libraries is imported."""
+    command = [sys.executable, "-c", AUDITED + program]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_model_is_read_without_network(folder: Path) -> None:
+    ours = f"""
+from pathlib import Path
+from extractors.encoders import encoder_vectors
+
+for layer in ("input", "last"):
+    ((vector,),) = encoder_vectors([("dog",)], Path({str(folder)!r}), 384, layer)
+    assert vector.any()
+print(tried)
+"""
+    assert audited(ours) == "[]"
+    # The same hook does hear of the library where it is free to look elsewhere.
+    theirs = """
+import contextlib
+from transformers import AutoConfig
+
+with contextlib.suppress(OSError):
+    AutoConfig.from_pretrained("nobody-here/no-such-model")
+print(bool(tried))
+"""
+    assert audited(theirs) == "True"
 
 
 def test_importing_text_imports_no_model_library() -> None:

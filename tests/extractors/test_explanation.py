@@ -10,13 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from trunks import uneven_i3d
 
 from extractors.explanation import NotFinite, NothingToCompare, compared, explain, phrase
 from extractors.flow import flow_fields
 from extractors.replay import RawClip, Recipe, Replayer
 from models.i3d import I3D
-from models.initialisation import seed_i3d
 
 SIZE = 64
 HEIGHT, WIDTH, COUNT = 60, 90, 30
@@ -28,16 +27,7 @@ Fit = Callable[[np.ndarray], np.ndarray]
 
 
 def network(modality: str) -> I3D:
-    """A sixteenth of I3D, batch norm variances near 0.01, where eps matters."""
-    i3d = I3D(modality, 1e-5, 1 / 16)
-    seed_i3d(i3d, 0)
-    generator = torch.Generator().manual_seed(1)
-    for module in i3d.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.running_var *= 0.01 / module.running_var.mean()
-            module.weight.data = 0.1 * (1 + 0.2 * torch.randn(module.weight.shape, generator=generator))
-            module.bias.data = 0.2 * torch.randn(module.bias.shape, generator=generator)
-    return i3d.eval()
+    return uneven_i3d(modality, 1e-5, 1 / 16)
 
 
 def video(step: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:

@@ -3,24 +3,15 @@
 import pytest
 import torch
 from torch import nn
+from trunks import uneven_i3d
 
 from models.folded import FoldedUnit, folded
 from models.i3d import I3D, Unit
-from models.initialisation import seed_i3d
 from models.resnet import ResNet, seed_resnet
 
 
 def network(eps: float) -> I3D:
-    """A narrow I3D whose batch norms do something: variances near 0.01, where eps matters."""
-    i3d = I3D("rgb", eps, 1 / 8)
-    seed_i3d(i3d, 0)
-    generator = torch.Generator().manual_seed(1)
-    for module in i3d.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.running_var *= 0.01 / module.running_var.mean()
-            module.weight.data = 0.1 * (1 + 0.2 * torch.randn(module.weight.shape, generator=generator))
-            module.bias.data = 0.2 * torch.randn(module.bias.shape, generator=generator)
-    return i3d.eval()
+    return uneven_i3d("rgb", eps, 1 / 8)
 
 
 @pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 3, 3), (7, 7, 7)])
@@ -63,6 +54,12 @@ def test_a_resnet_is_folded_too() -> None:
         expected, found = resnet.eval().trunk(clip), trunk.trunk(clip)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert any(isinstance(module, nn.BatchNorm2d) for module in resnet.modules())
+
+
+def test_in_bfloat16_the_stem_is_folded_too() -> None:
+    trunk = folded(network(1e-5), torch.bfloat16)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in trunk.modules())
+    assert {weight.dtype for weight in trunk.mixed_4e.parameters()} == {torch.bfloat16}
 
 
 def test_the_network_that_is_folded_stays_as_it_is() -> None:

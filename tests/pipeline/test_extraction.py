@@ -2,10 +2,7 @@
 
 import importlib.util
 import json
-import os
 import shutil
-import signal
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import PROJECT, Acga, Run
+from commands import Acga, Run
 from safetensors.numpy import load_file
 
 from extractors.shards import ShardReader
@@ -66,21 +63,9 @@ def test_one_worker_writes_the_shards_that_several_wrote(acga: Acga, finished: R
 
 def test_an_extraction_that_was_killed_goes_on_to_the_same_shards(acga: Acga, finished: Run, store: Path) -> None:
     shutil.rmtree(store / "VisualFeatures")
-    process = subprocess.Popen(
-        acga.command("run", acga.config, "--store", store, "--until", "VisualFeatures", "--workers", 2),
-        cwd=PROJECT,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    with process.stderr:
-        for line in process.stderr:
-            if line.startswith("VisualFeatures"):  # one is done, others are on their way
-                break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    two = ("--until", "VisualFeatures", "--workers", 2)
+    with acga.saying("VisualFeatures", "run", acga.config, "--store", store, *two):
+        pass  # one is done, others are on their way
     left = len(manifests(store))
     assert 1 <= left < 4
     assert shards(store).items() < shards(finished.store).items()
@@ -109,7 +94,7 @@ def test_bfloat16_features_are_near_those_of_float32(acga: Acga, finished: Run, 
     a, b = (np.concatenate([of[clip].ravel() for clip in sorted(exact)]) for of in (found, exact))
     assert not np.array_equal(a, b), "something else was computed in"
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
-    # 0.030 here, of an eighth of the channels on drawn clips of 64 pixels; `make bench` shows 0.02 on real ones of 512.
+    # 0.030 here, of an eighth of the channels on drawn clips of 64 pixels. What full width makes `make bench` says.
     assert np.linalg.norm(a - b) / np.linalg.norm(b) <= 4e-2
 
 

@@ -76,15 +76,28 @@ def test_a_run_up_to_a_stage_builds_what_it_needs_and_no_more(acga: Acga, finish
 
 
 def manifests_without_costs(store: Path, measured: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The manifests of one store with what was measured, and where the raw files lay, taken from another, which must be
-    all that differs."""
+    """The manifests of one store with what was measured taken from another, which must be all that differs.
+
+    The catalogue's name, too: it is that of the raw files with their places, which lie in the stores here."""
     other = manifests(measured)
-    kept = ("attempt", "cost", "seal", "experiment")
-    return {
-        name: manifest | {key: other[name][key] for key in kept}
-        for name, manifest in manifests(store).items()
-        if name in other
-    }
+    found = {}
+    for name, manifest in manifests(store).items():
+        if name in other:
+            taken = {key: other[name][key] for key in ("attempt", "cost", "seal")}
+            raw = {"catalogue": same_but_for_places(manifest, other[name], store, measured)}
+            found[name] = manifest | taken | {"experiment": manifest["experiment"] | raw}
+    return found
+
+
+def same_but_for_places(manifest: dict[str, Any], other: dict[str, Any], store: Path, measured: Path) -> str:
+    """The other manifest's catalogue, which must list what the first one's does."""
+    names = (manifest["experiment"]["catalogue"], other["experiment"]["catalogue"])
+    texts = [
+        (folder / "catalogue" / f"{name}.json").read_text().replace(str(folder.resolve()), "")
+        for folder, name in zip((store, measured), names, strict=True)
+    ]
+    assert texts[0] == texts[1]
+    return str(names[1])
 
 
 def test_two_runs_from_empty_stores_give_equal_bytes_whatever_the_workers(
@@ -133,24 +146,12 @@ def test_a_kill_at_any_moment_publishes_nothing_half_done(acga: Acga, finished: 
 
 
 def test_a_run_that_is_killed_leaves_no_process_behind(acga: Acga, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        acga.command("run", acga.config, "--store", tmp_path / "store"),
-        cwd=acga.config.parents[1],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    with process.stderr:
-        for line in process.stderr:
-            if line.startswith("Masks"):  # tasks are running
-                break
+    with acga.saying("Masks", "run", acga.config, "--store", tmp_path / "store") as process:  # tasks are running
         started = psutil.Process(process.pid).children(recursive=True)
         assert any("forkserver" in " ".join(child.cmdline()) for child in started)
         process.kill()  # this one alone
         process.wait()
-    gone, alive = psutil.wait_procs(started, timeout=20)
+        gone, alive = psutil.wait_procs(started, timeout=20)
     assert gone and not alive
 
 
@@ -164,20 +165,8 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
 def test_training_goes_on_from_its_last_epoch_after_a_kill(acga: Acga, store: Path, tmp_path: Path) -> None:
     longer = ("--set", "training.epochs=6")
     whole = acga.run(tmp_path / "whole", *longer)
-    process = subprocess.Popen(
-        acga.command("run", acga.config, "--store", store, *longer),
-        cwd=acga.config.parents[1],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    with process.stderr:
-        for line in process.stderr:
-            if line.startswith("epoch 2 of 6"):
-                break
-        kill_group(process)
+    with acga.saying("epoch 2 of 6", "run", acga.config, "--store", store, *longer):
+        pass
     done = acga("run", acga.config, "--store", store, "--json", *longer)
     assert "resuming after epoch" in done.errors
     assert done.document["metrics"] == whole["metrics"]

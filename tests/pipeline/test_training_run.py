@@ -1,7 +1,6 @@
 """Training through the real command: several processes, every option, curves; and the configs of the ablations."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -158,16 +157,10 @@ def test_configs_that_extend_each_other_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_that_is_killed_in_training_leaves_no_process_behind(acga: Acga, store: Path, processes: int) -> None:
     settings = overridden(f"training.processes={processes}", "training.epochs=300")
-    command = acga.command("run", acga.config, "--store", store, *settings)
-    process = subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    with process.stderr:
-        for line in process.stderr:
-            if line.startswith("TrainedModel") and " of " in line:  # it is at work
-                break
+    with acga.saying("TrainedModel", "run", acga.config, "--store", store, *settings) as process:  # it is at work
         below = psutil.Process(process.pid).children(recursive=True)
         process.kill()  # this one alone
         process.wait()
-    assert len(below) >= (3 if processes == 1 else 6)  # the server, a task, and what it started
-    _, alive = psutil.wait_procs(below, timeout=60)
+        assert len(below) >= (3 if processes == 1 else 6)  # the server, a task, and what it started
+        _, alive = psutil.wait_procs(below, timeout=60)
     assert alive == []
