@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import logging
 import resource
 import time
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import environment
-from pipeline.artifact import Artifact, DamagedManifest
+from pipeline.artifact import Artifact, at, sha256
 from pipeline.key import module_digests
 from pipeline.progress import Progress
 from pipeline.recipes.job import Job
@@ -80,12 +78,8 @@ def known_units(store: Path, stage: str, likeness: str) -> dict[str, list[Known]
     for path in sorted((store / stage).glob("*/manifest.json")):
         if likeness.encode() not in path.read_bytes():  # most are of other settings; parsing takes longer
             continue
-        try:
-            manifest = Artifact(store, stage, json.loads(path.read_bytes())["key"]).manifest()
-        except (DamagedManifest, ValueError, KeyError) as error:
-            log.warning("nothing is taken over from %s: %s", path, error)
-            continue
-        if manifest is None or manifest.get("likeness") != likeness:
+        manifest = at(path)
+        if manifest is None or manifest.get("likeness") != likeness or (path.parent / "evicted").exists():
             continue
         files = {name: file["sha256"] for name, file in manifest["files"].items()}
         for unit, made in manifest["units"].items():
@@ -99,11 +93,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    content = sha256
+    content = hashed = sha256(path)
     if path.suffix == ".h5":
         from extractors import shards  # only where a shard was built: h5py stays out of the parent
 
         content = shards.content_hash(path)
-    return {"bytes": path.stat().st_size, "sha256": sha256, "content": content}
+    return {"bytes": path.stat().st_size, "sha256": hashed, "content": content}

@@ -9,33 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
-import stat
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from data import datasets
 from data.records import Listing, Video
+from pipeline.artifact import StoreError
 from pipeline.config import Config, ConfigError, DatasetSection
+from pipeline.hashes import Hashes, replace
 from pipeline.key import canonical, digest
 
-log = logging.getLogger(__name__)
-
 Members = dict[str, Any]
+Progress = Callable[[int, int], None]
 
 
-def build(config: Config, store: Path, roots: dict[str, Path], progress: Callable[[int, int], None]) -> str:
+class DamagedCatalogue(StoreError):
+    """A catalogue that is not the one that was written."""
+
+
+def build(config: Config, store: Path, hashes: Hashes, roots: dict[str, Path], progress: Progress) -> str:
     """List, hash and write down the raw files; the digest under which they are found.
 
     `roots` gives the folder of each data set by its name. Raises `ConfigError` where a file that the config names is
     missing, and the readers' own errors where a data set cannot be listed.
     """
-    hashes = Hashes.load(store / "catalogue" / "hashes.json")
     files = {key: _named_file(key, Path(path), hashes) for key, path in config.files.items()}
     sets: dict[str, Any] = {}
     listings = {}
@@ -65,9 +65,8 @@ def build(config: Config, store: Path, roots: dict[str, Path], progress: Callabl
         }
     document = {"sets": sets, "files": files}
     name = digest(document)
-    path = store / "catalogue" / f"{name[:16]}.json"
-    if not path.exists():
-        _write(path, canonical(document))
+    if not exists(store, name[:16]):
+        replace(store / "catalogue" / f"{name[:16]}.json", canonical(document))
     hashes.save()
     return name[:16]
 
@@ -75,7 +74,11 @@ def build(config: Config, store: Path, roots: dict[str, Path], progress: Callabl
 @cache
 def read(store: Path, name: str) -> dict[str, Any]:
     """A catalogue by its digest, the videos of each set by shard; kept in memory, since it never changes."""
-    document = json.loads((store / "catalogue" / f"{name}.json").read_bytes())
+    path = store / "catalogue" / f"{name}.json"
+    content = path.read_bytes()
+    if not _is(name, content):
+        raise DamagedCatalogue(f"{path} was changed after it was written; run again, which writes it anew")
+    document = json.loads(content)
     for entry in document["sets"].values():
         entry["of_shard"] = {}
         for video in entry["videos"]:
@@ -84,8 +87,13 @@ def read(store: Path, name: str) -> dict[str, Any]:
 
 
 def exists(store: Path, name: str) -> bool:
-    """Whether a catalogue is still there."""
-    return (store / "catalogue" / f"{name}.json").is_file()
+    """Whether a catalogue is still there, and whole."""
+    path = store / "catalogue" / f"{name}.json"
+    return path.is_file() and _is(name, path.read_bytes())
+
+
+def _is(name: str, content: bytes) -> bool:
+    return hashlib.sha256(content).hexdigest()[:16] == name
 
 
 def shards(catalogue: dict[str, Any], role: str) -> list[int]:
@@ -132,46 +140,6 @@ def identity(members: Any) -> Any:
     if isinstance(members, list):
         return [identity(value) for value in members]
     return members
-
-
-@dataclass
-class Hashes:
-    """SHA-256 of files, kept by (path, size, mtime, ctime, inode); files changed in the last 2 s are not kept."""
-
-    path: Path
-    known: dict[str, list[Any]]
-    dirty: bool = field(default=False)
-
-    @classmethod
-    def load(cls, path: Path) -> Hashes:
-        try:
-            return cls(path, json.loads(path.read_bytes()))
-        except FileNotFoundError:
-            return cls(path, {})
-        except ValueError:
-            log.warning("%s is damaged; hashing all raw files again", path)
-            return cls(path, {})
-
-    def of(self, name: str) -> str:
-        """SHA-256 of a file, or of the names and contents of a folder's files, by its absolute path."""
-        status = os.stat(name)  # noqa: PTH116 - tens of thousands of files: a Path for each costs more than the question
-        if stat.S_ISDIR(status.st_mode):
-            children = sorted(child for child in Path(name).iterdir() if child.is_file())
-            return digest({child.name: self.of(str(child)) for child in children})
-        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        entry = self.known.get(name)
-        if entry is not None and entry[:4] == mark:
-            return str(entry[4])
-        with Path(name).open("rb") as file:
-            value = hashlib.file_digest(file, "sha256").hexdigest()
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 2_000_000_000:
-            self.known[name] = [*mark, value]
-            self.dirty = True
-        return value
-
-    def save(self) -> None:
-        if self.dirty:
-            _write(self.path, json.dumps(self.known).encode())
 
 
 def listing(section: DatasetSection, root: Path, split: str) -> Listing:
@@ -260,11 +228,3 @@ def _groups(section: DatasetSection, root: Path) -> dict[tuple[str, str], str]:
 
 def _shard(video: str, count: int) -> int:
     return int(hashlib.sha256(video.encode()).hexdigest(), 16) % count
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -31,6 +31,7 @@ from pipeline.commands import (
 )
 from pipeline.graph import STAGES
 from pipeline.stage import speak
+from pipeline.store_commands import do_adopt, do_gc
 
 REFERENCE = Path(__file__).resolve().parent.parent / "configs" / "reference.toml"
 
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     runs.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
     runs.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
+    runs.add_argument("--verify", action="store_true", help="read everything first, and build again what is damaged")
     runs.add_argument("--scheduler", metavar="URL", help="a luigid that several hosts share (default: none needed)")
     plans = add("plan", do_plan, "Say what would run, and why; run nothing.", "acga plan configs/a2d.toml")
     plans.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
@@ -126,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     diffs.add_argument("--store", type=Path, default=Path("store"), help="of a config (default: ./store)")
     diffs.add_argument("--json", action="store_true", help="one JSON document on standard output")
     diffs.set_defaults(command=do_diff)
+    _add_store_commands(commands, described, names)
     text = "Score given masks in COCO's formats under both protocols."
     example = "example: acga score --truth truth.json --predictions predictions.json"
     scores = commands.add_parser("score", help=text, description=text, epilog=example)
@@ -136,6 +139,31 @@ def _parser() -> argparse.ArgumentParser:
     made = add("miniature", do_miniature, "Write the generated data set.", "acga miniature configs/tiny.toml --to tiny")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     return parser
+
+
+def _add_store_commands(commands: Any, described: Any, names: list[str]) -> None:
+    text = "List what no given config reaches and what killed runs left; delete nothing unless asked to."
+    example = "example: acga gc configs/a2d.toml configs/jhmdb.toml --delete"
+    garbage = commands.add_parser("gc", help=text, description=text, epilog=example)
+    garbage.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="what they reach is kept")
+    what = garbage.add_mutually_exclusive_group()
+    what.add_argument("--delete", action="store_true", help="delete it")
+    what.add_argument("--evict", action="append", default=[], choices=names, metavar="STAGE", help="drop its files")
+    what.add_argument("--pin", action="store_true", help="keep what the configs reach, whatever is given later")
+    what.add_argument("--unpin", action="store_true", help="the opposite")
+    garbage.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one key")
+    garbage.add_argument("--store", type=Path, default=Path("store"), help="where artifacts lie (default: ./store)")
+    garbage.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    garbage.set_defaults(command=do_gc)
+    text = "After a change of code: let old artifacts of a stage stand, if a sample comes out equal; exit 1 if not."
+    example = "example: acga adopt VisualFeatures configs/a2d.toml --sample 3"
+    adopts = commands.add_parser("adopt", help=text, description=text, epilog=example)
+    adopts.add_argument("stage", choices=names, metavar="STAGE", help=", ".join(names))
+    described(adopts, do_adopt)
+    adopts.add_argument("--sample", type=_positive, default=3, help="tasks to build anew and compare (default: 3)")
+    adopts.add_argument("--seed", type=int, default=0, help="which (default: 0)")
+    adopts.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
+    adopts.add_argument("--revoke", action="store_true", help="undo earlier adoptions of this stage instead")
 
 
 def _positive(text: str) -> int:

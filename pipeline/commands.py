@@ -27,7 +27,7 @@ def do_run(options: argparse.Namespace) -> int:
     settings = config.load(options.config, options.set)
     if settings.visual.weights == "seeded":
         _say("visual.weights = 'seeded': random weights, not trained on anything; scores say nothing about the method")
-    outcome = run.run(settings, options.store, options.until, options.workers, options.scheduler)
+    outcome = run.run(settings, options.store, options.until, options.workers, options.scheduler, options.verify)
     document: dict[str, Any] = {
         "ok": True,
         "executed": outcome.executed,
@@ -69,7 +69,8 @@ def do_plan(options: argparse.Namespace) -> int:
         return DONE
     for stage, entry in stages.items():
         bound = f" (at most: {entry['unless_equal']} only if inputs change)" if entry["unless_equal"] else ""
-        print(f"{stage:15}  {entry['run']:4} would run  {entry['reuse']:4} reused{bound}{_cost(entry)}")
+        evicted = f"  {entry['evicted']:4} evicted, not needed" if entry["evicted"] else ""
+        print(f"{stage:15}  {entry['run']:4} would run  {entry['reuse']:4} reused{evicted}{bound}{_cost(entry)}")
         for reason in entry["reasons"]:
             print(f"{'':17}{reason}")
     return DONE
@@ -93,7 +94,8 @@ def do_why(options: argparse.Namespace) -> int:
         print(json.dumps({"stage": options.stage, "tasks": [dataclasses.asdict(task) for task in found]}))
         return DONE
     for task in found:
-        print(f"{task.stage} {task.label}".strip() + (": would run" if task.runs else ": reused"))
+        state = "would run" if task.runs else "evicted, not needed" if task.evicted else "reused"
+        print(f"{task.stage} {task.label}".strip() + f": {state}")
         for reason in task.reasons:
             print(f"  {reason}")
     if not found:
@@ -105,13 +107,17 @@ def do_status(options: argparse.Namespace) -> int:
     """Print which stages are done."""
     settings = config.load(options.config, options.set)
     stages = plan.plan(run.prepare(settings, options.store, "Report"))
-    done = {name: {"done": entry["reuse"], "missing": entry["run"]} for name, entry in stages.items()}
+    done = {
+        name: {"done": entry["reuse"], "missing": entry["run"], "evicted": entry["evicted"]}
+        for name, entry in stages.items()
+    }
     complete = not any(entry["missing"] for entry in done.values())
     if options.json:
         print(json.dumps({"complete": complete, "stages": done}))
     else:
         for name, entry in done.items():
-            print(f"{name:15}  {entry['done']:4} done  {entry['missing']:4} missing")
+            evicted = f"  {entry['evicted']:4} evicted, not needed" if entry["evicted"] else ""
+            print(f"{name:15}  {entry['done']:4} done  {entry['missing']:4} missing{evicted}")
     return DONE if complete else NO
 
 

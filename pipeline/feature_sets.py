@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import catalogue, exchange
+from pipeline import catalogue, exchange, locks
 from pipeline.artifact import Artifact, StoreError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _artifact(path: Path) -> FeatureSet:
     if manifest["stage"] not in ("VisualFeatures", "Imported"):
         raise UnknownFeatures(f"{path}: an artifact of {manifest['stage']}, which has no features")
     files = path / manifest["attempt"]
+    locks.keep(path / "lock")
     reader, experiment = ShardReader(files / "visual.h5"), manifest["experiment"]
     rows = {clip: row for row, clip in enumerate(reader.ids)}
     if manifest["stage"] == "Imported":

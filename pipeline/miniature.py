@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import multiprocessing
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from pipeline import locks
+from pipeline.artifact import sha256
 from pipeline.config import Config, MiniatureSection
 from pipeline.key import code_digest, digest
 from pipeline.progress import Progress
+
+log = logging.getLogger(__name__)
+SUMS = "SHA256SUMS"  # in the format of sha256sum
 
 
 def ensure(config: Config, store: Path) -> Path:
@@ -19,19 +24,36 @@ def ensure(config: Config, store: Path) -> Path:
     assert config.miniature is not None, "the config was checked"
     name = digest({"spec": config.miniature.model_dump(), "code": code_digest("data.miniature:write")})
     folder = store / "miniature" / name[:16]
-    if folder.is_dir():
+    if _is_whole(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
+    with locks.held(folder.parent / "lock", locks.EXCLUSIVE, "waiting for {}, which draws the miniature"):
+        if not _is_whole(folder):
+            if folder.is_dir():
+                log.warning("%s is not what was drawn; it is drawn again", folder)
+                shutil.rmtree(folder)
             scratch = Path(tempfile.mkdtemp(prefix="part-", dir=folder.parent))
             try:
                 write(config.miniature, scratch / "set")
+                sums = "".join(f"{value}  {name}\n" for name, value in _sums(scratch / "set").items())
+                (scratch / "set" / SUMS).write_text(sums, encoding="utf-8")
                 (scratch / "set").rename(folder)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether all files are there as they were drawn: `sha256sum --check` in one call."""
+    if not (folder / SUMS).is_file():
+        return False
+    lines = (folder / SUMS).read_bytes().decode(errors="replace").splitlines()
+    return lines == [f"{value}  {name}" for name, value in _sums(folder).items()]
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below a folder, by its place there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
 def write(section: MiniatureSection, folder: Path) -> None:

@@ -16,11 +16,13 @@ class Planned:
     """One task: whether it would run, why, and what that would cost by the manifests of earlier runs (None: unknown).
 
     `unless_equal`: some of its inputs would run, too; if they come out as they were, it does not run after all.
+    `evicted`: its files are not there, and nothing that would run needs them.
     """
 
     stage: str
     label: str
     runs: bool
+    evicted: bool = False
     reasons: tuple[str, ...] = field(default=())
     unless_equal: bool = False
     videos: int | None = None
@@ -32,7 +34,20 @@ def planned(roots: list[Stage]) -> list[Planned]:
     """Every task, in the order of the graph. Runs nothing."""
     manifests.cache_clear()
     modules.cache_clear()
-    return [_planned(task) for task in everything(roots)]
+    wanted = needed(roots)
+    return [_planned(task, task.task_id in wanted) for task in everything(roots)]
+
+
+def needed(roots: list[Stage]) -> set[str]:
+    """The ids of the tasks that would run: those roots that are not there, and what is not there of what they need."""
+    found: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        task = waiting.pop()
+        if task.task_id not in found and not task.complete():
+            found.add(task.task_id)
+            waiting += task.upstream_tasks
+    return found
 
 
 def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
@@ -51,7 +66,8 @@ def _summary(tasks: list[Planned]) -> dict[str, Any]:
     reasons = dict.fromkeys(reason for task in running for reason in task.reasons)
     return {
         "run": len(running),
-        "reuse": len(tasks) - len(running),
+        "reuse": sum(not task.runs and not task.evicted for task in tasks),
+        "evicted": sum(task.evicted for task in tasks),
         "reasons": list(reasons),
         "unless_equal": sum(task.unless_equal for task in running),
         "videos": _sum([task.videos for task in running]),
@@ -65,23 +81,42 @@ def _sum(values: list[Any]) -> Any:
     return round(sum(known), 1) if known else None
 
 
-def _planned(task: Stage) -> Planned:
-    if task.complete():
-        return Planned(task.stage, task.label, runs=False)
+def _planned(task: Stage, wanted: bool) -> Planned:
+    if not wanted:
+        return Planned(task.stage, task.label, runs=False, evicted=not task.complete())
     waiting = sorted({below.stage for below in task.upstream_tasks if not below.complete()})
     manifest = nearest(task)
     if manifest is None:
-        return Planned(task.stage, task.label, True, ("nothing was made of it yet",))
+        damaged = (artifact := task.artifact()) is not None and (artifact.folder / "manifest.json").exists()
+        reason = "its manifest is damaged" if damaged else "nothing was made of it yet"
+        return Planned(task.stage, task.label, True, reasons=(reason,))
     own = differences(task, manifest)
     reasons = list(own)
     if waiting:
         reasons.append(f"after {', '.join(waiting)}" + ("" if own else ": runs unless its inputs come out equal"))
     elif not own:
-        artifact = task.artifact()
-        there = artifact is not None and artifact.manifest() is not None
-        reasons.append("its files are gone or cut short" if there else "no artifact for these inputs")
+        reasons.append(_absence(task))
     videos, seconds, size = _cost(task, manifest, own)
-    return Planned(task.stage, task.label, True, tuple(reasons), bool(waiting and not own), videos, seconds, size)
+    return Planned(
+        task.stage,
+        task.label,
+        runs=True,
+        reasons=tuple(reasons),
+        unless_equal=bool(waiting and not own),
+        videos=videos,
+        seconds=seconds,
+        bytes=size,
+    )
+
+
+def _absence(task: Stage) -> str:
+    """Why a task that differs in nothing from an artifact is not there."""
+    artifact = task.artifact()
+    if artifact is None or not (artifact.folder / "manifest.json").exists():
+        return "no artifact for these inputs"
+    if artifact.manifest() is None:
+        return "its manifest is damaged"
+    return "its files were evicted, and are needed" if artifact.evicted else "its files are gone or cut short"
 
 
 def _cost(task: Stage, manifest: Manifest, own: list[str]) -> tuple[int | None, float, int]:
@@ -90,7 +125,8 @@ def _cost(task: Stage, manifest: Manifest, own: list[str]) -> tuple[int | None, 
     if task.by_video is None:
         return None, cost["seconds"], cost["bytes"]
     videos = task.videos()
-    known = () if any(not reason.startswith(("video", "raw records")) for reason in own) else manifest["units"]
+    usable = own and all(reason.startswith(("video", "raw records")) for reason in own)
+    known = manifest["units"] if usable else ()
     changed = {reason.split()[1] for reason in own if reason.startswith("video ")}
     to_make = [video for video in videos if video not in known or video in changed]
     made = max(1, cost["units"] - cost["taken_over"])

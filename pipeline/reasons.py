@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import catalogue
-from pipeline.artifact import Artifact, DamagedManifest
+from pipeline.artifact import at
 from pipeline.key import module_digests
 from pipeline.stage import Stage
 
@@ -29,11 +29,7 @@ def manifests(store: Path, stage: str) -> dict[str, list[Manifest]]:
     """All whole manifests of a stage by label, read once in a process."""
     found: dict[str, list[Manifest]] = {}
     for path in sorted((store / stage).glob("*/manifest.json")):
-        try:
-            manifest = Artifact(store, stage, json.loads(path.read_bytes())["key"]).manifest()
-        except (DamagedManifest, ValueError, KeyError):
-            continue  # it is no artifact; the run that meets it says so
-        if manifest is not None:
+        if (manifest := at(path)) is not None:
             found.setdefault(manifest["label"], []).append(manifest)
     return found
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ import luigi
 import psutil
 from luigi.task_register import Register
 
-from pipeline import catalogue, graph, miniature
+from pipeline import catalogue, graph, integrity, miniature, running
 from pipeline.config import GENERATED, Config
+from pipeline.hashes import Hashes
 from pipeline.journal import Journal
 from pipeline.progress import Progress
 from pipeline.stage import Stage
@@ -43,12 +45,27 @@ class Outcome:
     peak_memory_mib: int
 
 
-def prepare(config: Config, store: Path, until: str) -> list[Stage]:
-    """The tasks that a config asks for: makes the miniature if it is asked for, and lists and hashes the raw files."""
-    Register.clear_instance_cache()
+def prepare(config: Config, store: Path, until: str, verify: bool = False) -> list[Stage]:
+    """The tasks that a config asks for; until this process ends, `acga gc` keeps what they reach.
+
+    Makes the miniature if it is asked for, and lists and hashes the raw files, with `verify` all of them anew.
+    """
     store.mkdir(parents=True, exist_ok=True)
+    if not os.access(store, os.W_OK):  # nothing can be deleted from it either
+        return asked(config, store, until, verify)
+    with running.gate(store):
+        roots = asked(config, store, until, verify)
+        running.announce(store, roots)
+    return roots
+
+
+def asked(config: Config, store: Path, until: str, verify: bool = False) -> list[Stage]:
+    """The same for who holds the gate already."""
+    Register.clear_instance_cache()
+    path = store / "catalogue" / "hashes.json"
+    hashes = Hashes(path, {}) if verify else Hashes.load(path)
     with Progress("catalogue") as progress:
-        digest = catalogue.build(config, store, folders(config, store), progress.update)
+        digest = catalogue.build(config, store, hashes, folders(config, store), progress.update)
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
     return graph.root(config, store, store / "journal" / name, digest, until)
 
@@ -62,32 +79,47 @@ def folders(config: Config, store: Path) -> dict[str, Path]:
     }
 
 
-def run(config: Config, store: Path, until: str, workers: int, scheduler: str | None) -> Outcome:
-    """Build every stage up to `until` that is not there. Raises `StageFailed` with the first reason."""
+def run(config: Config, store: Path, until: str, workers: int, scheduler: str | None, verify: bool = False) -> Outcome:
+    """Build every stage up to `until` that is not there; with `verify` whatever is damaged, too.
+
+    Raises `StageFailed` with the first reason.
+    """
     started = time.monotonic()
-    return execute(prepare(config, store, until), config.compute.threads, workers, scheduler, started)
+    roots = prepare(config, store, until, verify)
+    damaged = integrity.drop_damaged(everything(roots)) if verify else []
+    return execute(roots, config.compute.threads, workers, scheduler, started, damaged)
 
 
-def execute(roots: list[Stage], threads: int, workers: int, scheduler: str | None, started: float) -> Outcome:
-    """Build the roots and everything upstream that is not there. Raises `StageFailed` with the first reason."""
+def execute(
+    roots: list[Stage],
+    threads: int,
+    workers: int,
+    scheduler: str | None,
+    started: float,
+    damaged: Sequence[Stage] = (),
+) -> Outcome:
+    """Build the roots, everything upstream that is not there and needed, and what is damaged.
+
+    Raises `StageFailed` with the first reason.
+    """
     journal = Journal(Path(roots[0].journal))
+    wanted = [*roots, *damaged]
     with PeakMemory() as memory:
-        if not all(task.complete() for task in roots):
-            _build(roots, workers, threads, scheduler)
+        if not all(task.complete() for task in wanted):
+            _build(wanted, workers, threads, scheduler)
     events = journal.events()
-    if not all(task.complete() for task in roots):
+    if not all(task.complete() for task in wanted):
         raise StageFailed(_reason(events, journal))
-    executed = Counter(event["stage"] for event in events if event["event"] == "executed")
-    tasks = everything(roots)
-    total = Counter(task.stage for task in tasks)
     done = {(event["stage"], event["task"]) for event in events if event["event"] == "executed"}
-    for task in tasks:
-        if (task.stage, task.label) not in done and (artifact := task.artifact()) is not None:
+    tasks = everything(roots)
+    reused = [task for task in tasks if (task.stage, task.label) not in done and task.complete()]
+    for task in reused:
+        if (artifact := task.artifact()) is not None:
             journal.record("reused", task.stage, task.label, key=artifact.key)
     return Outcome(
         roots=roots,
-        executed=dict(executed),
-        reused={stage: total[stage] - executed[stage] for stage in total if total[stage] > executed[stage]},
+        executed=dict(Counter(event["stage"] for event in events if event["event"] == "executed")),
+        reused=dict(Counter(task.stage for task in reused)),
         artifacts=_folders(tasks),
         seconds=round(time.monotonic() - started, 3),
         peak_memory_mib=memory.mib,

@@ -13,6 +13,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -35,6 +36,10 @@ class CodeChanged(RuntimeError):
 
 class RefusedBefore(RuntimeError):
     """A task that refused its input is not tried again in the same run."""
+
+
+class InputGone(RuntimeError):
+    """What a task was to read is not there any more."""
 
 
 class Stage(luigi.Task):
@@ -211,10 +216,16 @@ class Stage(luigi.Task):
         artifact = self.artifact()
         ingredients = self.ingredients()
         if artifact is None or ingredients is None:
-            raise RuntimeError(f"{self.stage} {self.label}: an input is gone; run again")
-        with artifact.lock():
+            raise InputGone(f"{self.stage} {self.label}: an input is gone; run again")
+        with artifact.lock(), ExitStack() as reading:
             if artifact.complete():
                 return artifact, {}
+            for below in self.upstream_tasks:
+                if (place := below.artifact()) is not None:
+                    reading.enter_context(place.reading())
+            gone = [f"{below.stage} {below.label}" for below in self.upstream_tasks if not below.complete()]
+            if gone:
+                raise InputGone(f"{self.stage} {self.label}: {gone[0].strip()} was deleted meanwhile; run again")
             return artifact, building.build(self, artifact, ingredients)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,13 +30,26 @@ class Finished:
         return json.loads(self.output)
 
 
+@dataclass(frozen=True)
 class Acga:
-    """Runs the real command in a process of its own, in the project's folder."""
+    """Runs the real command in a process of its own, in the project's folder or that of a copy."""
 
-    config = PROJECT / "configs" / "tiny.toml"
+    project: Path = PROJECT
+
+    @classmethod
+    def copied(cls, folder: Path) -> "Acga":
+        """The command of a copy of the project, whose files may be changed."""
+        for package in ("configs", "data", "extractors", "models", "pipeline"):
+            shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+        return cls(folder)
+
+    @property
+    def config(self) -> Path:
+        """Tiny."""
+        return self.project / "configs" / "tiny.toml"
 
     def __call__(self, *arguments: object, timeout: float = 300) -> Finished:
-        done = subprocess.run(self.command(*arguments), cwd=PROJECT, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(self.command(*arguments), **self.place, capture_output=True, text=True, timeout=timeout)
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def run(self, store: Path, *arguments: object) -> dict[str, Any]:
@@ -49,7 +63,7 @@ class Acga:
         """A command that has said a line that begins so; at the end it and all that it started are killed."""
         process = subprocess.Popen(
             self.command(*arguments),
-            cwd=PROJECT,
+            **self.place,
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -62,6 +76,11 @@ class Acga:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where its processes run, for `subprocess`."""
+        return {"cwd": self.project, "env": os.environ | {"PYTHONPATH": str(self.project)}}
 
     def command(self, *arguments: object) -> Sequence[str]:
         return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]

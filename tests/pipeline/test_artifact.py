@@ -75,13 +75,55 @@ def test_any_flipped_byte_of_a_manifest_is_seen(artifact: Artifact) -> None:
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(DamagedManifest, match=r"manifest\.json"):
-            artifact.manifest()
+            artifact.recorded()
+        assert artifact.manifest() is None
+        assert not artifact.complete()
 
 
 def test_a_manifest_of_another_key_is_refused(artifact: Artifact, tmp_path: Path) -> None:
     publish(artifact, "one")
     with pytest.raises(DamagedManifest):
-        Artifact(tmp_path, "Stage", KEY[:16] + "f" * 48).manifest()
+        Artifact(tmp_path, "Stage", KEY[:16] + "f" * 48).recorded()
+
+
+def test_a_damaged_manifest_is_replaced_by_the_next_publication(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    (artifact.folder / "manifest.json").write_bytes(b"{")
+    publish(artifact, "one")
+    assert artifact.content() is not None and artifact.complete()
+
+
+def test_evicted_files_are_gone_but_what_they_held_is_known(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    content = artifact.content()
+    artifact.evict()
+    assert artifact.evicted and not artifact.complete()
+    assert artifact.content() == content
+    with pytest.raises(ContentMismatch):
+        publish(artifact, "two")
+    publish(artifact, "one")
+    assert artifact.complete() and not artifact.evicted
+    assert len(list(artifact.folder.glob("attempt-*"))) == 1, "the empty one is gone"
+
+
+def test_what_is_read_is_not_free_and_what_is_deleted_leaves_nothing(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    with artifact.reading(), artifact.reading(), artifact.unused() as unused:
+        assert not unused
+    with artifact.unused() as unused:
+        assert unused
+        artifact.delete()
+    assert not artifact.folder.exists()
+    with artifact.lock():
+        assert artifact.manifest() is None
+
+
+def test_a_lock_whose_file_was_deleted_meanwhile_is_taken_anew(artifact: Artifact) -> None:
+    with artifact.unused() as unused:
+        assert unused
+        artifact.delete()
+        with artifact.lock(), artifact.unused() as again:
+            assert not again, "the new file is what counts"
 
 
 HOLD = f"""

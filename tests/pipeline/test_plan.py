@@ -1,15 +1,11 @@
 """`acga plan` and `acga why`: what would run, and why, down to the key."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PROJECT, Acga
+from commands import Acga
 
 
 def plan(acga: Acga, store: Path, *arguments: object) -> dict[str, Any]:
@@ -74,24 +70,14 @@ def test_changed_videos_and_sentences_are_named(acga: Acga, store: Path, miniatu
 
 
 def test_changed_code_is_named_by_its_module(finished: Any, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    for package in ("data", "extractors", "models", "pipeline", "configs"):
-        shutil.copytree(PROJECT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
-    letterbox = project / "data" / "letterbox.py"
+    copy = Acga.copied(tmp_path / "project")
+    letterbox = copy.project / "data" / "letterbox.py"
     letterbox.write_text(letterbox.read_text() + "\n# a comment changes nothing\n")
-    assert running(planned_there(project, finished.store)) == set()
+    assert running(plan(copy, finished.store)) == set()
     letterbox.write_text(letterbox.read_text() + "\nSOMETHING_NEW = 1\n")
-    stages = planned_there(project, finished.store)
+    stages = plan(copy, finished.store)
     assert stages["Frames"]["reasons"] == ["code: data.letterbox changed"]
     assert "TextFeatures" not in running(stages)
-
-
-def planned_there(project: Path, store: Path) -> dict[str, Any]:
-    """The plan as the code in another folder makes it."""
-    command = [sys.executable, "-m", "pipeline.cli", "plan", "configs/tiny.toml", "--store", str(store), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(project)}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)["stages"]
 
 
 def test_why_tells_it_for_each_task(acga: Acga, finished: Any) -> None:

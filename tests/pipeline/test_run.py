@@ -1,7 +1,6 @@
 """The whole chain on tiny: what runs, what is reused, and that it comes out the same."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,32 +10,7 @@ from typing import Any
 
 import psutil
 from commands import Acga, Run
-
-SHARDED = {"Frames": 4, "Masks": 4, "VisualFeatures": 4}
-OF_ROLE = {"TextFeatures": 2, "Samples": 2}
-SINGLE = {"TrainedModel": 1, "Predictions": 1, "Metrics": 1, "Report": 1}
-EVERYTHING = SHARDED | OF_ROLE | SINGLE
-
-
-def events(store: Path) -> list[dict[str, Any]]:
-    """The journal of the last run."""
-    journal = max((store / "journal").glob("*.jsonl"))
-    return [json.loads(line) for line in journal.read_text().splitlines()]
-
-
-def manifests(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """All manifests by stage and key."""
-    found = [json.loads(path.read_text()) for path in store.glob("*/*/manifest.json")]
-    return {(manifest["stage"], manifest["key"]): manifest for manifest in found}
-
-
-def data_files(store: Path) -> dict[str, bytes]:
-    """Every file of every published artifact, by stage, key and name."""
-    files = {}
-    for (stage, key), manifest in manifests(store).items():
-        folder = store / stage / key[:16] / manifest["attempt"]
-        files |= {f"{stage}/{key}/{name}": (folder / name).read_bytes() for name in manifest["files"]}
-    return files
+from stores import EVERYTHING, OF_ROLE, SHARDED, SINGLE, data_files, events, manifests
 
 
 def test_a_first_run_executes_every_stage_and_reports(finished: Run) -> None:

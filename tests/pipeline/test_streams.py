@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Acga, Run
+from stores import SINGLE
 
 from data.masks import decode_rle
 from extractors.flow import flow_fields
@@ -18,7 +19,6 @@ from extractors.shards import ShardReader
 from models.checkpoints import load
 from models.inference import predict
 
-SINGLE = {"TrainedModel": 1, "Predictions": 1, "Metrics": 1, "Report": 1}
 SHARDS = ("test/000", "test/001", "train/000", "train/001")
 NEAR = 1e-5  # of a threshold: the last bits of a probability depend on the number of threads
 

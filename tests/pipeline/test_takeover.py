@@ -1,20 +1,14 @@
 """Within a shard, unchanged videos are taken over from earlier artifacts."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import Acga
+from stores import manifests
 
 STAGES = ("Frames", "Masks", "VisualFeatures")
-
-
-def manifests(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """All manifests by stage and key."""
-    found = [json.loads(path.read_text()) for path in store.glob("*/*/manifest.json")]
-    return {(manifest["stage"], manifest["key"]): manifest for manifest in found}
 
 
 def videos(root: Path) -> list[str]:

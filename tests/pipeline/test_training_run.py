@@ -7,11 +7,11 @@ from typing import Any
 import psutil
 import pytest
 from commands import PROJECT, Acga, Run
+from stores import SINGLE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.config import ConfigError, load
 
-SINGLE = {"TrainedModel": 1, "Predictions": 1, "Metrics": 1, "Report": 1}
 CONFIGS = PROJECT / "configs"
 
 
