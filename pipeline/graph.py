@@ -26,6 +26,9 @@ from pipeline import catalogue
 from pipeline.config import Config
 from pipeline.stage import Stage
 
+BACKBONE = ("visual.backbone", "visual.batch_norm", "visual.frames", "visual.seed", "visual.width")
+"""What a backbone is before it has weights."""
+
 
 class OfRole(Stage):
     """A stage with one artifact for the train set and one for the test set."""
@@ -108,7 +111,7 @@ class Masks(OfShard):
     """The mask of each instance in each labelled frame, at three resolutions and in the frame's own size."""
 
     recipe = "pipeline.recipes.masks:build"
-    reads = ("frames", "masks")
+    reads = ("frames.size", "masks")
     by_video = ()
 
     def members(self) -> Any:
@@ -130,7 +133,7 @@ class PretrainedTrunk(OfStream):
     """The trunk, pretrained on the actor and action labels of the train set; only for visual.weights = "pretrain"."""
 
     recipe = "pipeline.recipes.trunk:build"
-    reads = ("compute", "pretrain", "visual")
+    reads = ("compute", "pretrain", *BACKBONE)
     consumes = (Frames, Masks)
 
     def inputs(self) -> list[Stage]:
@@ -187,7 +190,7 @@ class TrainedModel(OfStream):
     """ACGA, trained on the train set; or model.checkpoint in our format, if one is given."""
 
     recipe = "pipeline.recipes.model:build"
-    reads = ("compute", "model", "text", "training", "visual")
+    reads = ("compute", "model", "text.dim", "training", *BACKBONE, "visual.weights", "visual.flow_weights")
     consumes = REFERRED
     files = ("model.checkpoint", "visual.weights", "visual.flow_weights")
 
@@ -201,7 +204,8 @@ class Predictions(Stage):
     """The masks of both protocols for every test sample."""
 
     recipe = "pipeline.recipes.predictions:build"
-    reads = ("compute", "model", "prediction")
+    reads = ("compute", "model.mode", "prediction")
+    carries = ("visual",)
     consumes = (TrainedModel, *REFERRED)
 
     def inputs(self) -> list[Stage]:
@@ -224,7 +228,8 @@ class Report(Stage):
     """One page: metrics beside the published ones, loss curves, and samples with their masks."""
 
     recipe = "pipeline.recipes.report:build"
-    reads = ("frames", "model", "report", "visual")
+    reads = ("frames.size", "report")
+    carries = ("visual",)
     consumes = (TrainedModel, Predictions, Metrics, Samples, TextFeatures, Frames, Masks)
 
     def inputs(self) -> list[Stage]:

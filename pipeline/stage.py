@@ -52,7 +52,7 @@ class Stage(luigi.Task):
     code = luigi.Parameter(description="digest of the recipe's code; a worker whose files differ refuses")
 
     recipe: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[str, ...]] = ()  # sections of the config, or single keys ("frames.size"); recipes see no more
     carries: ClassVar[tuple[str, ...]] = ()  # sections that decide nothing but which inputs and members there are
     consumes: ClassVar[tuple[type[Stage], ...]] = ()
     files: ClassVar[tuple[str, ...]] = ()
@@ -119,7 +119,8 @@ class Stage(luigi.Task):
     @classmethod
     def needs(cls) -> frozenset[str]:
         """The sections that this stage or anything upstream reads."""
-        return frozenset(cls.reads + cls.carries).union(*(upstream.needs() for upstream in cls.consumes))
+        own = {name.partition(".")[0] for name in cls.reads + cls.carries}
+        return frozenset(own).union(*(upstream.needs() for upstream in cls.consumes))
 
     @cached_property
     def values(self) -> dict[str, dict[str, Any]]:
@@ -153,10 +154,14 @@ class Stage(luigi.Task):
 
     def recipe_sections(self) -> dict[str, dict[str, Any]]:
         """The sections that the recipe reads; a path stands there as "file", since content counts and not its place."""
-        sections = {name: dict(self.values[name]) for name in self.reads}
+        sections: dict[str, dict[str, Any]] = {}
+        for name in self.reads:
+            section, _, key = name.partition(".")
+            values = self.values[section]
+            sections.setdefault(section, {}).update({key: values[key]} if key else values)
         for key in self.raw["files"]:
             section, _, name = key.partition(".")
-            if section in sections:
+            if name in sections.get(section, {}):
                 sections[section][name] = "file"
         return sections
 
