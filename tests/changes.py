@@ -157,7 +157,7 @@ CHANGES: dict[str, Change] = {
     "`[metrics]`": key("metrics.resamples=50"),
     "`[report]`": key("report.samples=2"),
     "`[compute]`": key("compute.threads=2"),
-    "`[dataset] shards`": key("dataset.shards=3"),
+    "`[dataset] shards`": key("dataset.shards=1"),
     "`[dataset] absent`": key("dataset.absent=empty"),
     "`[dataset] max_failures`": key("dataset.max_failures=1"),
     "`[dataset] root`, the same files elsewhere": raw(lambda place: None),

@@ -5,12 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from commands import Run
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from stores import EVERYTHING
 
+from pipeline import run
+from pipeline.config import load
+from pipeline.graph import STAGES
 from pipeline.key import UnresolvedImport, canonical, code_digest, digest, modules_of
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -99,3 +106,110 @@ print(before == code_digest({MASKS!r}), before == current_digest({MASKS!r}))
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+TINY = PROJECT / "configs" / "tiny.toml"
+SECTIONS = tomllib.loads(TINY.read_text())
+
+
+def keys(table: dict[str, Any], store: Path) -> dict[tuple[str, str], str]:
+    """The keys of all tasks of a config of which everything is there, by stage and label."""
+    path = store.parent / "config.toml"
+    path.write_text(written(table))
+    roots = run.asked(load(path, []), store, "Report")
+    return {(task.stage, task.label): place.key for task in run.everything(roots) if (place := task.artifact())}
+
+
+def written(table: dict[str, Any]) -> str:
+    """A config as TOML, in the order of the table."""
+    lines = []
+    for section, values in table.items():
+        lines.append(f"[{section}]")
+        lines += [
+            f"{key} = {value if isinstance(value, Literally) else json.dumps(value)}" for key, value in values.items()
+        ]
+    return "\n".join(lines).replace("{}", "{ }") + "\n"
+
+
+class Literally(str):
+    """A value as it stands in the file."""
+
+
+def forms(value: float) -> list[Literally]:
+    """Some of the ways to write a float."""
+    shortest = repr(value)
+    long = f"{value:.12f}"
+    return [
+        Literally(each)
+        for each in (shortest, long, f"{value:.17e}", f"+{shortest}", f"{value:e}")
+        if float(each) == value
+    ]
+
+
+@pytest.fixture(scope="module")
+def known(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, str], str]]:
+    """A finished store, which is only read, and the keys of tiny there."""
+    store = Path(shutil.copytree(finished.store, tmp_path_factory.mktemp("keys") / "store"))
+    return store, keys(SECTIONS, store)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_order_and_spelling_of_a_config_do_not_enter_the_keys(
+    data: st.DataObject, known: tuple[Path, dict[tuple[str, str], str]]
+) -> None:
+    store, expected = known
+    names = data.draw(st.permutations(sorted(SECTIONS)))
+    table = {}
+    for name in names:
+        values = {key: SECTIONS[name][key] for key in data.draw(st.permutations(sorted(SECTIONS[name])))}
+        floats = {
+            key: data.draw(st.sampled_from(forms(value))) for key, value in values.items() if isinstance(value, float)
+        }
+        table[name] = values | floats
+    assert keys(table, store) == expected
+    assert len(expected) == sum(EVERYTHING.values())
+
+
+UNREAD = {
+    "flow": ("bound", [5.0, 12.5]),
+    "pretrain": ("epochs", [2, 7]),
+    "report": ("samples", [1, 9]),
+    "metrics": ("resamples", [150, 200]),
+    "prediction": ("batch", [1, 3]),
+    "training": ("lr", [1e-3, 0.5]),
+    "model": ("seed", [1, 2]),
+    "text": ("seed", [1, 2]),
+    "visual": ("seed", [1, 2]),
+    "masks": ("threshold", [0.25, 0.75]),
+}
+"""Of some sections a key, and other values for it."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_a_section_that_neither_a_stage_nor_its_inputs_read_does_not_enter_its_key(
+    data: st.DataObject, known: tuple[Path, dict[tuple[str, str], str]]
+) -> None:
+    store, expected = known
+    changed = data.draw(st.sets(st.sampled_from(sorted(UNREAD)), min_size=1, max_size=4))
+    values = {name: SECTIONS[name] | {UNREAD[name][0]: data.draw(st.sampled_from(UNREAD[name][1]))} for name in changed}
+    found = keys(SECTIONS | values, store)
+    stages = {stage.__name__: stage for stage in STAGES}
+    for (name, label), key in expected.items():
+        stage = stages[name]
+        if any(section in stage.reads or f"{section}.{UNREAD[section][0]}" in stage.reads for section in changed):
+            assert found.get((name, label)) != key, "what a stage reads enters its key"
+        elif not stage.needs() & changed:
+            assert found[name, label] == key
+
+
+@given(st.text(), st.text())
+def test_names_are_told_apart_as_they_are_spelled(one: str, other: str) -> None:
+    assert (digest({"id": one}) == digest({"id": other})) == (one == other)
+
+
+def test_unicode_names_are_neither_normalised_nor_escaped() -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    assert digest([composed]) != digest([decomposed])
+    assert canonical([composed]) == b'["caf\xc3\xa9"]'
