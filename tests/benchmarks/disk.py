@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from measured import machine
+from real import LENGTH, REAL, clips, labelled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout that is not installed
 
@@ -30,8 +31,6 @@ from data.letterbox import Letterbox
 from data.masks import pyramid
 from data.records import Listing, Video
 from extractors.chunks import packed_bytes
-from extractors.clips import Source, decode
-from extractors.frames import Decoder
 from extractors.halves import halved
 from extractors.shards import ShardReader, ShardWriter
 from extractors.text import word_vectors
@@ -40,10 +39,8 @@ from models.folded import folded
 from models.i3d import I3D
 from models.initialisation import seed_i3d
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "real" / "a2d"
-LENGTH, WORDS, WORD_DIM, THRESHOLD, EPS = 16, 20, 300, 0.5, 1e-5
+WORDS, WORD_DIM, THRESHOLD, EPS = 20, 300, 0.5, 1e-5
 SENTENCES_A_FRAME = 1.65  # A2D's
-LIMIT_SECONDS = 60.0  # to decode a video
 GOALS = {"labelled frame": 3.0, "sample": 5.0}  # times less than theirs
 
 
@@ -67,8 +64,7 @@ def main() -> None:
 def measured(folder: Path, count: int, pixels: int) -> dict[str, Any]:
     """Return bytes by name, ours and the authors', and how many times less ours are."""
     listing = read(REAL, "all", {})
-    videos = listing.videos[:: max(1, len(listing.videos) // count)][:count]
-    numbers = {video.id: video.labelled[len(video.labelled) // 2].number for video in videos}
+    videos, numbers = labelled(count)
     frames = clips(videos, numbers, pixels)
     names = [f"{video.id}/{numbers[video.id]:05d}" for video in videos]
     trunk = seeded_trunk()
@@ -109,22 +105,6 @@ def seeded_trunk() -> I3D:
     i3d = I3D("rgb", EPS)
     seed_i3d(i3d, 0)
     return folded(i3d)
-
-
-def clips(videos: Sequence[Video], numbers: dict[str, int], pixels: int) -> list[np.ndarray]:
-    """Return the letterboxed clip around the labelled frame of each video, as the stage Frames makes it."""
-    return list(letterboxed(videos, numbers, pixels))
-
-
-def letterboxed(videos: Sequence[Video], numbers: dict[str, int], pixels: int) -> Iterator[np.ndarray]:
-    """Yield the clips of the videos."""
-    with Decoder() as decoder:
-        for video in videos:
-            wanted, number = (numbers[video.id],), numbers[video.id]
-            source = Source(video.id, Path(video.path), video.height, video.width, video.frames, 0, wanted)
-            box = Letterbox(video.height, video.width, pixels)
-            decoded = decode(decoder, source, LENGTH, LIMIT_SECONDS, verify=False)
-            yield np.stack([box.image(frame) for frame in decoded.frames(number)])
 
 
 def write_features(

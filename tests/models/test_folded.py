@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from trunks import uneven_i3d
 
-from models.folded import FoldedUnit, folded
+from models.folded import FoldedUnit, folded, rounded
 from models.i3d import I3D, Unit
 from models.resnet import ResNet, seed_resnet
 
@@ -56,10 +57,37 @@ def test_a_resnet_is_folded_too() -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in resnet.modules())
 
 
-def test_in_bfloat16_the_stem_is_folded_too() -> None:
-    trunk = folded(network(1e-5), torch.bfloat16)
-    assert not any(isinstance(module, nn.BatchNorm3d) for module in trunk.modules())
-    assert {weight.dtype for weight in trunk.mixed_4e.parameters()} == {torch.bfloat16}
+def test_in_bfloat16_the_cubes_alone_are_computed_and_the_features_stay_near() -> None:
+    i3d = network(1e-5)
+    trunk = folded(i3d, torch.bfloat16)
+    units = {name: unit.conv3d for name, unit in trunk.named_modules() if isinstance(unit, FoldedUnit)}
+    for unit in units.values():
+        cube = unit.kernel_size == (3, 3, 3)
+        assert (unit.weight.dtype, unit.bias.dtype) == (torch.bfloat16 if cube else torch.float32, torch.float32)
+    clip = torch.rand(2, 3, 8, 48, 48) * 2 - 1
+    with torch.inference_mode():
+        expected, found = i3d.trunk(clip), trunk.trunk(clip)
+    assert 1e-4 < (found - expected).abs().max() / expected.abs().max() <= 3e-2
+    assert functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.999
+
+
+def test_rounded_weights_keep_their_sums() -> None:
+    weight = torch.randn(5, 7, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    found = rounded(weight, torch.bfloat16)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - weight).abs().max() <= 2**-7 * weight.abs().max()
+    of_channels = (weight.flatten(1).cumsum(1), found.float().flatten(1).cumsum(1))
+    assert (of_channels[0] - of_channels[1]).abs().max() <= 2**-8 * weight.abs().max()
+
+
+@pytest.mark.parametrize("rough", [torch.bfloat16, torch.float16])
+def test_a_unit_in_lower_precision_adds_its_bias_in_float32(rough: torch.dtype) -> None:
+    unit = Unit(1, 1, (3, 3, 3), (1, 1, 1), 1e-3).eval()
+    unit.conv3d.weight.data.zero_()[0, 0, 1, 1, 1] = -1
+    unit.batch3d.weight.data.fill_(1.001**0.5)
+    unit.batch3d.bias.data.fill_(1 + 2**-12)  # 1 in either precision
+    found = FoldedUnit(unit, rough)(torch.ones(1, 1, 4, 5, 6)).float()
+    torch.testing.assert_close(found, torch.full_like(found, 2**-12), rtol=1e-2, atol=0)
 
 
 def test_the_network_that_is_folded_stays_as_it_is() -> None:
