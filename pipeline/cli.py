@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import run
+from pipeline import disk, run
 from pipeline.artifact import StoreError
 from pipeline.commands import (
     FAILED,
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("interrupted; run the same command to go on", 130)
     except Exception as error:
+        if (trouble := disk.trouble(error)) is not None:
+            return _refuse(trouble, FAILED)
         if type(error).__module__.partition(".")[0] not in ("data", "extractors", "models", "pipeline"):
             raise
         return _refuse(error, USAGE)

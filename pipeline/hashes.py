@@ -56,8 +56,8 @@ class Hashes:
         return value
 
     def save(self) -> None:
-        """Write them down, under a hash of their own, if there are new ones."""
-        if self.dirty:
+        """Write them down, under a hash of their own, if there are new ones and the folder can be written to."""
+        if self.dirty and os.access(self.path.parent, os.W_OK):
             known = json.dumps(self.known).encode()
             replace(self.path, hashlib.sha256(known).hexdigest().encode() + b"\n" + known)
 

@@ -104,8 +104,12 @@ def execute(
     """
     journal = Journal(Path(roots[0].journal))
     wanted = [*roots, *damaged]
+    missing = not all(task.complete() for task in wanted)
+    writable = os.access(roots[0].store, os.W_OK)
+    if missing and not writable:
+        raise StageFailed(f"the store {roots[0].store} is read-only, and not everything is there; see `acga plan`")
     with PeakMemory() as memory:
-        if not all(task.complete() for task in wanted):
+        if missing:
             _build(wanted, workers, threads, scheduler)
     events = journal.events()
     if not all(task.complete() for task in wanted):
@@ -114,7 +118,7 @@ def execute(
     tasks = everything(roots)
     reused = [task for task in tasks if (task.stage, task.label) not in done and task.complete()]
     for task in reused:
-        if (artifact := task.artifact()) is not None:
+        if writable and (artifact := task.artifact()) is not None:
             journal.record("reused", task.stage, task.label, key=artifact.key)
     return Outcome(
         roots=roots,
@@ -192,7 +196,10 @@ def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None
 def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
     failures = [event for event in events if event["event"] == "failed"]
     if not failures:
-        return f"no task says why: a worker was killed, or other hosts still build; run again (see {journal.path})"
+        return (
+            "no task says why: workers were killed (by the kernel for want of memory? then fewer --workers, or smaller"
+            f" batches), the scheduler was lost, or other hosts still build; run again (see {journal.path})"
+        )
     first = next((event for event in failures if event["kind"] == "refused"), failures[0])
     where = f"{first['stage']} {first['task']}".strip()
     known = "" if first["kind"] != "unexpected" else f" (not foreseen; the traceback is in {journal.path})"

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Self
 
 import luigi
 
-from pipeline import building, catalogue
+from pipeline import building, catalogue, disk
 from pipeline.artifact import Artifact
 from pipeline.config import parse_sections
 from pipeline.journal import Journal
@@ -106,7 +106,10 @@ class Stage(luigi.Task):
             artifact, facts = self.build()
         except Exception as error:
             trace = "".join(traceback.format_exception(error))
-            journal.record("failed", self.stage, self.label, kind=_kind(error), error=_line(error), trace=trace)
+            try:
+                journal.record("failed", self.stage, self.label, kind=_kind(error), error=_line(error), trace=trace)
+            except OSError:  # the same disk
+                log.error("%s %s: %s", self.stage, self.label, _line(error))
             raise
         journal.record("executed" if facts else "reused", self.stage, self.label, key=artifact.key, **facts)
 
@@ -242,13 +245,15 @@ def speak() -> None:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
+    text = disk.trouble(error) or " ".join(str(error).split()) or "no message"
     return text if _kind(error) != "unexpected" else f"{type(error).__name__}: {text}"
 
 
 def _kind(error: Exception) -> str:
-    """ "refused" for an error class of ours, whose message is meant for users, "transient" where it says that trying
-    again may help; else "unexpected"."""
+    """ "refused" for an error class of ours, whose message is meant for users, and where the disk is at fault;
+    "transient" where an error says that trying again may help; else "unexpected"."""
+    if disk.trouble(error):
+        return "refused"
     ours = type(error).__module__.partition(".")[0] in ("data", "extractors", "models", "pipeline")
     if not ours:
         return "unexpected"

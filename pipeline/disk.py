@@ -1,0 +1,35 @@
+"""Errors of the disk under a store, in words: it is full, or cannot be written to."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS,)
+
+
+def trouble(error: BaseException) -> str | None:
+    """What is wrong with the disk and what to do, where that is what an error, or what it came from, is about."""
+    for each in _chain(error):
+        if isinstance(each, OSError):
+            where = f" at {each.filename}" if each.filename else ""
+            if _is(each, FULL):
+                return f"the disk is full{where}; free some space (`acga gc CONFIG` lists what can go) and run again"
+            if _is(each, READ_ONLY):
+                return (
+                    f"the store cannot be written to{where}: its file system is read-only; give --store another folder"
+                )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is(error: OSError, numbers: tuple[int, ...]) -> bool:
+    """HDF5 tells the number in its text alone."""
+    return error.errno in numbers or any(os.strerror(number) in str(error) for number in numbers)
