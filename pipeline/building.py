@@ -6,7 +6,7 @@ import importlib
 import logging
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,28 +28,19 @@ def build(task: Stage, artifact: Artifact, ingredients: dict[str, Any]) -> dict[
     started = time.monotonic()
     store, name = Path(task.store), f"{task.stage} {task.label}".strip()
     attempt = artifact.begin()
-    artifact.resume.mkdir(exist_ok=True)
-    (store / "cache").mkdir(exist_ok=True)
     places = [(below, place) for below in task.upstream_tasks if (place := below.artifact()) is not None]
-    inputs: dict[str, list[Path]] = {}
-    for below, place in places:
-        for role in below.provides:
-            inputs.setdefault(role, []).append(place.files())
     likeness = task.likeness(ingredients)
-    module, _, function = task.recipe.partition(":")
     with Progress(name) as progress:
-        job = Job(
-            sections=task.recipe_sections(),
-            members=task.raw_members(),
-            inputs={stage: tuple(folders) for stage, folders in inputs.items()},
+        job = job_of(
+            task,
+            [(below.provides, place.files()) for below, place in places],
             out=attempt,
             resume=artifact.resume,
-            cache=store / "cache",
             logs=store / "logs" / f"{task.stage}-{artifact.key[:16]}",
             units=Units(known_units(store, task.stage, likeness) if likeness else {}),
             progress=progress.update,
         )
-        getattr(importlib.import_module(module), function)(job)
+        recipe_of(task)(job)
     facts = {
         "seconds": round(time.monotonic() - started, 3),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -66,10 +57,46 @@ def build(task: Stage, artifact: Artifact, ingredients: dict[str, Any]) -> dict[
         "environment": environment.describe(),
         **({"likeness": likeness, "units": job.units.made} if likeness else {}),
     }
-    files = {str(path.relative_to(attempt)): _describe(path) for path in _files(attempt)}
-    artifact.publish(attempt, files, described)
+    artifact.publish(attempt, described_files(attempt), described)
     log.info("%s: done in %.1f s", name, facts["seconds"])
     return facts
+
+
+def job_of(
+    task: Stage,
+    inputs: Iterable[tuple[Sequence[str], Path]],
+    out: Path,
+    resume: Path,
+    logs: Path,
+    units: Units,
+    progress: Callable[[int, int], None],
+) -> Job:
+    """What the task's recipe is given; `inputs` are the names that each input goes by, and its folder."""
+    folders: dict[str, list[Path]] = {}
+    for names, folder in inputs:
+        for name in names:
+            folders.setdefault(name, []).append(folder)
+    cache = Path(task.store) / "cache"
+    for place in (resume, cache):
+        place.mkdir(exist_ok=True)
+    return Job(
+        sections=task.recipe_sections(),
+        members=task.raw_members(),
+        inputs={name: tuple(found) for name, found in folders.items()},
+        out=out,
+        resume=resume,
+        cache=cache,
+        logs=logs,
+        units=units,
+        progress=progress,
+    )
+
+
+def recipe_of(task: Stage) -> Callable[[Job], None]:
+    """The function that makes the task's files."""
+    module, _, function = task.recipe.partition(":")
+    found: Callable[[Job], None] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def known_units(store: Path, stage: str, likeness: str) -> dict[str, list[Known]]:
@@ -92,10 +119,19 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    content = hashed = sha256(path)
-    if path.suffix == ".h5":
-        from extractors import shards  # only where a shard was built: h5py stays out of the parent
+def content_of(path: Path) -> str:
+    """The content hash of a file: of a shard that of all that a reader can see, of others that of their bytes."""
+    if path.suffix != ".h5":
+        return sha256(path)
+    from extractors import shards  # only where there is a shard: h5py stays out of the parent
 
-        content = shards.content_hash(path)
-    return {"bytes": path.stat().st_size, "sha256": hashed, "content": content}
+    return shards.content_hash(path)
+
+
+def described_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Bytes, SHA-256 and content hash of every file below a folder, by its place there."""
+    return {str(path.relative_to(folder)): _describe(path) for path in _files(folder)}
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256(path), "content": content_of(path)}

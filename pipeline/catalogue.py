@@ -31,7 +31,17 @@ class DamagedCatalogue(StoreError):
 
 
 def build(config: Config, store: Path, hashes: Hashes, roots: dict[str, Path], progress: Progress) -> str:
-    """List, hash and write down the raw files; the digest under which they are found.
+    """List, hash and write down the raw files; the digest under which they are found. Raises as `listed` does."""
+    found = listed(config, hashes, roots, progress)
+    name = digest(found)
+    if not exists(store, name[:16]):
+        replace(store / "catalogue" / f"{name[:16]}.json", canonical(found))
+    hashes.save()
+    return name[:16]
+
+
+def listed(config: Config, hashes: Hashes, roots: dict[str, Path], progress: Progress) -> dict[str, Any]:
+    """The raw files: the records of each role, and the files that the config names.
 
     `roots` gives the folder of each data set by its name. Raises `ConfigError` where a file that the config names is
     missing, and the readers' own errors where a data set cannot be listed.
@@ -45,12 +55,12 @@ def build(config: Config, store: Path, hashes: Hashes, roots: dict[str, Path], p
             sets[role] = _reference(section, root, chosen.split, hashes)
         else:
             listings[role] = listing(section, root, chosen.split)
-    total = sum(len(listed.videos) for listed in listings.values())
+    total = sum(len(offered.videos) for offered in listings.values())
     done = 0
-    for role, listed in listings.items():
+    for role, offered in listings.items():
         section = config.datasets[config.sets[role].dataset]
         videos = []
-        for video in listed.videos:
+        for video in offered.videos:
             videos.append(_video(video, section.kind, hashes))
             done += 1
             progress(done, total)
@@ -60,15 +70,10 @@ def build(config: Config, store: Path, hashes: Hashes, roots: dict[str, Path], p
             "absent": section.absent,
             "max_failures": section.max_failures,
             "videos": videos,
-            "queries": _queries(listed, _groups(section, roots[config.sets[role].dataset])),
-            "rules": {rule: list(records) for rule, records in sorted(listed.hits.items())},
+            "queries": _queries(offered, _groups(section, roots[config.sets[role].dataset])),
+            "rules": {rule: list(records) for rule, records in sorted(offered.hits.items())},
         }
-    document = {"sets": sets, "files": files}
-    name = digest(document)
-    if not exists(store, name[:16]):
-        replace(store / "catalogue" / f"{name[:16]}.json", canonical(document))
-    hashes.save()
-    return name[:16]
+    return {"sets": sets, "files": files}
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline import disk, run
 from pipeline.artifact import StoreError
+from pipeline.audit.commands import do_audit
 from pipeline.commands import (
     FAILED,
     USAGE,
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     runs.add_argument("--until", choices=names, default="Report", help="the last stage (default: Report)")
     runs.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
+    runs.add_argument("--seeds", type=_positive, metavar="N", help="train N networks, and report the spread of scores")
     runs.add_argument("--verify", action="store_true", help="read everything first, and build again what is damaged")
     runs.add_argument("--scheduler", metavar="URL", help="a luigid that several hosts share (default: none needed)")
     plans = add("plan", do_plan, "Say what would run, and why; run nothing.", "acga plan configs/a2d.toml")
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     diffs.add_argument("--json", action="store_true", help="one JSON document on standard output")
     diffs.set_defaults(command=do_diff)
     _add_store_commands(commands, described, names)
+    _add_audit(add)
     text = "Score given masks in COCO's formats under both protocols."
     example = "example: acga score --truth truth.json --predictions predictions.json"
     scores = commands.add_parser("score", help=text, description=text, epilog=example)
@@ -166,6 +169,26 @@ def _add_store_commands(commands: Any, described: Any, names: list[str]) -> None
     adopts.add_argument("--seed", type=int, default=0, help="which (default: 0)")
     adopts.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
     adopts.add_argument("--revoke", action="store_true", help="undo earlier adoptions of this stage instead")
+
+
+def _add_audit(add: Any) -> None:
+    audits = add(
+        "audit",
+        do_audit,
+        "Check everything behind a report: inputs, code, environment, manifests, files, results; exit 1 on FAIL.",
+        "acga audit configs/a2d.toml --rebuild 1",
+    )
+    audits.add_argument("--rebuild", default="0", metavar="N|P%|all", help="tasks a stage to build again (default: 0)")
+    audits.add_argument("--full", action="store_true", help="build everything again in a second store")
+    audits.add_argument("--steps", type=int, default=8, help="of training to replay; 0: all (default: 8)")
+    audits.add_argument("--seed", type=int, default=0, help="of the sample that is built again (default: 0)")
+    audits.add_argument("--workers", type=_positive, default=os.cpu_count(), help="of --full (default: cores)")
+    audits.add_argument("--strict", action="store_true", help="exit 1 on anything but PASS and WAIVED")
+    audits.add_argument("--waive", action="append", default=[], metavar="CHECK=REASON", help="accept a check's verdict")
+    audits.add_argument("--certificate", type=Path, metavar="OUT.json", help="write the certificate")
+    audits.add_argument("--compare", type=Path, metavar="THEIRS.json", help="name where another certificate parts")
+    audits.add_argument("--bundle", type=Path, metavar="DIR", help="write the evidence as an RO-Crate")
+    audits.add_argument("--to", type=Path, metavar="DIR", help="of audit.html and .json (default: <store>/audit)")
 
 
 def _positive(text: str) -> int:

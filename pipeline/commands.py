@@ -24,7 +24,8 @@ DONE, NO, USAGE, FAILED = 0, 1, 2, 3
 
 def do_run(options: argparse.Namespace) -> int:
     """Build what is missing and print what was done and the scores."""
-    settings = config.load(options.config, options.set)
+    seeds = [] if options.seeds is None else [f"report.seeds={options.seeds}"]
+    settings = config.load(options.config, [*options.set, *seeds])
     if settings.visual.weights == "seeded":
         _say("visual.weights = 'seeded': random weights, not trained on anything; scores say nothing about the method")
     outcome = run.run(settings, options.store, options.until, options.workers, options.scheduler, options.verify)
@@ -34,6 +35,7 @@ def do_run(options: argparse.Namespace) -> int:
         "reused": outcome.reused,
         "artifacts": outcome.artifacts,
         "metrics": _metrics(outcome.roots),
+        "seeds": _document(outcome.roots, "seeds.json"),
         "report": _report(outcome.roots),
         "seconds": outcome.seconds,
         "peak_memory_mib": outcome.peak_memory_mib,
@@ -46,6 +48,9 @@ def do_run(options: argparse.Namespace) -> int:
         if done or kept:
             print(f"{stage.__name__:15}  {done:4} executed  {kept:4} reused")
     _print_scores(document["metrics"])
+    for protocol, found in document["seeds"].items():
+        each = ", ".join(f"{value:.3f}" for value in found["each"])
+        print(f"{protocol:15}  over seeds: mean IoU {found['mean']:.3f} +- {found['deviation']:.3f}   ({each})")
     print(f"{outcome.seconds:.1f} s, at most {outcome.peak_memory_mib} MiB")
     if document["report"]:
         print(f"report: {document['report']}")
@@ -243,8 +248,12 @@ def do_miniature(options: argparse.Namespace) -> int:
 
 
 def _metrics(roots: list[Stage]) -> dict[str, Any]:
-    path = _published(roots, "metrics.json")
-    return json.loads(path.read_text(encoding="utf-8"))["protocols"] if path else {}
+    return _document(roots, "metrics.json").get("protocols", {})
+
+
+def _document(roots: list[Stage], name: str) -> dict[str, Any]:
+    path = _published(roots, name)
+    return json.loads(path.read_text(encoding="utf-8")) if path else {}
 
 
 def _report(roots: list[Stage]) -> str | None:

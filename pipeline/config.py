@@ -193,6 +193,7 @@ class ReportSection(Section):
 
     samples: Annotated[int, Field(ge=0, le=100, description="test samples shown with their masks")]
     seed: Seed
+    seeds: Positive
 
 
 class Config(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.artifact import Artifact, StoreError
@@ -12,40 +13,48 @@ def first_difference(a: Artifact, b: Artifact) -> str:
     old, new = a.manifest(), b.manifest()
     if old is None or new is None:
         raise StoreError(f"{a.folder if old is None else b.folder} holds no published artifact")
-    for name in sorted({*old["files"], *new["files"]}):
-        if name not in old["files"] or name not in new["files"]:
-            return f"{name} is only in the {'new' if name in new['files'] else 'old'} one"
-    differing = [
-        name for name in sorted(old["files"]) if old["files"][name]["content"] != new["files"][name]["content"]
-    ]
-    if not differing:
-        return "no difference"
+    contents = [{name: file["content"] for name, file in each["files"].items()} for each in (old, new)]
+    names = sorted({*contents[0], *contents[1]})
+    differing = [name for name in names if contents[0].get(name) != contents[1].get(name)]
+    return of_files(a.files(), b.files(), differing)[0] if differing else "no difference"
+
+
+def of_files(a: Path, b: Path, differing: Sequence[str]) -> tuple[str, float | None]:
+    """The first difference among files of two folders that are known to differ, and how large it is at most, as a share
+    of the largest value (None where it is not one of numbers)."""
+    for name in differing:
+        if not (a / name).exists() or not (b / name).exists():
+            return f"{name} is only in the {'new' if (b / name).exists() else 'old'} one", None
     shards = [name for name in differing if name.endswith(".h5")]
     if shards:
-        return f"{shards[0]}, {_of_shards(a.files() / shards[0], b.files() / shards[0])}"
-    return f"{differing[0]}, {_of_bytes(a.files() / differing[0], b.files() / differing[0])}"
+        words, largest = _of_shards(a / shards[0], b / shards[0])
+        return f"{shards[0]}, {words}", largest
+    return f"{differing[0]}, {_of_bytes(a / differing[0], b / differing[0])}", None
 
 
-def _of_shards(a: Path, b: Path) -> str:
+def _of_shards(a: Path, b: Path) -> tuple[str, float | None]:
     import numpy as np  # here, since h5py and numpy stay out of the parent until something differs
 
     from extractors.shards import ShardReader
 
     old, new = ShardReader(a), ShardReader(b)
     if old.ids != new.ids:
-        return "its rows are others"
+        return "its rows are others", None
     if old.names != new.names:
-        return f"its arrays are {', '.join(new.names)} instead of {', '.join(old.names)}"
+        return f"its arrays are {', '.join(new.names)} instead of {', '.join(old.names)}", None
+    first, largest = "", 0.0
     for row, id in enumerate(old.ids):
         for name in old.names:
             before, after = old.read(name, row), new.read(name, row)
             if before.dtype != after.dtype or before.shape != after.shape:
-                return f"row {id}: {name} is {after.dtype} {after.shape} instead of {before.dtype} {before.shape}"
-            if before.tobytes() != after.tobytes():
-                apart = np.abs(before.astype(np.float64) - after.astype(np.float64))
-                count = int((before != after).sum())
-                return f"row {id}: {name} differs in {count} of {before.size} values, by at most {apart.max():.3g}"
-    return "its attributes are others"
+                return f"row {id}: {name} is {after.dtype} {after.shape}, not {before.dtype} {before.shape}", None
+            if before.tobytes() == after.tobytes():
+                continue
+            apart = np.abs(before.astype(np.float64) - after.astype(np.float64)).max()
+            largest = max(largest, float(apart / max(np.abs(before.astype(np.float64)).max(), 1e-30)))
+            count = int((before != after).sum())
+            first = first or f"row {id}: {name} differs in {count} of {before.size} values, by at most {apart:.3g}"
+    return (first, largest) if first else ("its attributes are others", None)
 
 
 def _of_bytes(a: Path, b: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -9,6 +10,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pipeline.artifact import sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -24,6 +27,9 @@ PACKAGES = (
     "scipy",
     "torch",
 )
+BUNDLING = ("av", "decord2", "opencv-python-headless")  # wheels that bring decoders along
+VECTOR_FLAGS = ("avx", "amx", "fma", "sse4")
+VARIABLES = ("CUBLAS", "CUDA", "KMP_", "MKL", "NVIDIA_TF32", "OMP_", "ONEDNN", "OPENBLAS", "TORCH_")
 
 
 @cache
@@ -33,18 +39,37 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "cpu": _cpu(),
+        "constraints": sha256(ROOT / "constraints.txt"),
+        "libraries": {name: _libraries(name) for name in BUNDLING},
+        "cpu": _of_cpu("model name"),
+        "cpu_flags": sorted(flag for flag in _of_cpu("flags").split() if flag.startswith(VECTOR_FLAGS)),
         "cores": os.cpu_count(),
+        "gpu": _gpu(),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)},
         "revision": _revision(),
     }
 
 
-def _cpu() -> str:
+def _libraries(package: str) -> str:
+    """A digest of the shared libraries that a wheel brought along, by the hashes that it was installed with."""
+    listed = (metadata.distribution(package).read_text("RECORD") or "").splitlines()
+    return hashlib.sha256("\n".join(sorted(line for line in listed if ".so" in line)).encode()).hexdigest()
+
+
+def _of_cpu(name: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def _gpu() -> str:
+    """The driver of NVIDIA's GPUs; "" where there is none."""
+    try:
+        return Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
+    except OSError:
+        return ""
 
 
 def _revision() -> str:

@@ -238,7 +238,16 @@ class Report(Stage):
             self.upstream(Predictions),
             self.upstream(Metrics),
             *of_role(self, "test", (Samples, TextFeatures, Frames, Masks)),
+            *(self.of_seed(Metrics, offset) for offset in range(1, self.values["report"]["seeds"])),
         ]
+
+    def of_seed(self, stage: type[Stage], offset: int) -> Stage:
+        """A task of the same experiment but for the seeds of the network and its training."""
+        seeded = {
+            name: self.values[name] | {"seed": self.values[name]["seed"] + offset} for name in ("model", "training")
+        }
+        places = {"store": self.store, "journal": self.journal}
+        return stage.of(self.values | seeded, catalogue=self.catalogue, **places)
 
     def members(self) -> Any:
         return {"rules": {role: entry["rules"] for role, entry in self.raw["sets"].items()}}

@@ -114,16 +114,15 @@ def execute(
     events = journal.events()
     if not all(task.complete() for task in wanted):
         raise StageFailed(_reason(events, journal))
-    done = {(event["stage"], event["task"]) for event in events if event["event"] == "executed"}
+    done = {(event["stage"], event["key"]) for event in events if event["event"] == "executed"}
     tasks = everything(roots)
-    reused = [task for task in tasks if (task.stage, task.label) not in done and task.complete()]
-    for task in reused:
-        if writable and (artifact := task.artifact()) is not None:
-            journal.record("reused", task.stage, task.label, key=artifact.key)
+    reused = [(task, key) for task in tasks if task.complete() and (task.stage, key := _key(task)) not in done]
+    for task, key in reused if writable else ():
+        journal.record("reused", task.stage, task.label, key=key)
     return Outcome(
         roots=roots,
         executed=dict(Counter(event["stage"] for event in events if event["event"] == "executed")),
-        reused=dict(Counter(task.stage for task in reused)),
+        reused=dict(Counter(task.stage for task, _ in reused)),
         artifacts=_folders(tasks),
         seconds=round(time.monotonic() - started, 3),
         peak_memory_mib=memory.mib,
@@ -204,6 +203,11 @@ def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
     where = f"{first['stage']} {first['task']}".strip()
     known = "" if first["kind"] != "unexpected" else f" (not foreseen; the traceback is in {journal.path})"
     return f"{where}: {first['error']}{known}"
+
+
+def _key(task: Stage) -> str:
+    artifact = task.artifact()
+    return "" if artifact is None else artifact.key
 
 
 def _folders(tasks: list[Stage]) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """TrainedModel: ACGA, trained on the train set or taken from a checkpoint.
 
 model.safetensors     the whole network, backbone included
-training.json         the losses and learning rate of each epoch; where the weights came from
+training.json         the losses of each epoch; where the weights came from; digests of them after a few steps
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from models import checkpoints
 from models.acga import ACGA
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
-from pipeline.recipes.network import train_here
+from pipeline.recipes.network import trail, train_here
 from pipeline.recipes.training_processes import train_together
 from pipeline.recipes.weights import EPS
 
@@ -34,7 +34,7 @@ def build(job: Job) -> None:
         found = train_here(job, device) if processes == 1 else train_together(job, processes)
         origin, losses = "trained", [asdict(loss) | {"total": loss.total} for loss in found]
     key = "weights" if stream == "rgb" else "flow_weights"
-    document = {"origin": origin, "trunk": visual[key], "epochs": losses}
+    document = {"origin": origin, "trunk": visual[key], "epochs": losses, "trail": trail(job.resume)}
     (job.out / "training.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,28 @@ from pipeline.recipes.weights import trunk
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+def replayed(job: Job, device: torch.device, steps: int) -> str:
+    """The digest of the weights after some steps of training from the start, in this process."""
+    samples = StoredSamples.of(job.inputs, job.members["records"]["stream"])
+    model = network(job, samples)
+
+    def stop(at: TrainingProgress) -> None:
+        if at.epoch * at.steps + at.step + 1 == steps:
+            raise Enough
+
+    with suppress(Enough):
+        train(model, samples, training_settings(job), device, job.resume, stop)
+    return weights_digest(model)
+
+
+class Enough(Exception):
+    """As many steps as were asked for."""
+
+
+TRAIL = "trail.json"
+TRAIL_STEPS = (1, 2, 4, 8, 16, 32)  # counted over all epochs
 
 
 class WrongFeatures(ValueError):
@@ -54,18 +78,53 @@ def train_here(job: Job, device: torch.device) -> tuple[EpochLoss, ...]:
     """
     samples = StoredSamples.of(job.inputs, job.members["records"]["stream"])
     model = network(job, samples)
-    section = {name: value for name, value in job.sections["training"].items() if name != "processes"}
-    settings = TrainingSettings(**section | {"gradient_norm": section["gradient_norm"] or None})
+    noted = Trail(job, model)
     with Curves(job.logs) as curves:
-        losses = train(model, samples, settings, device, job.resume, partial(report, job), curves.epoch_done)
+        settings = training_settings(job)
+        losses = train(model, samples, settings, device, job.resume, noted.step_done, curves.epoch_done)
     if rank() == 0:
         checkpoints.save(model, job.out / "model.safetensors")
     return losses
 
 
-def report(job: Job, at: TrainingProgress) -> None:
-    """Say how far training is."""
-    job.progress(at.epoch * at.steps + at.step + 1, at.epochs * at.steps)
+def training_settings(job: Job) -> TrainingSettings:
+    """The section [training], as the training loop takes it."""
+    section = {name: value for name, value in job.sections["training"].items() if name != "processes"}
+    return TrainingSettings(**section | {"gradient_norm": section["gradient_norm"] or None})
+
+
+class Trail:
+    """Digests of the trained weights after a few steps, so that an audit can train some steps again and compare.
+
+    They lie in the job's resume folder, so that a run that was killed goes on with them.
+    """
+
+    def __init__(self, job: Job, model: acga.ACGA) -> None:
+        self._job, self._model = job, model
+
+    def step_done(self, at: TrainingProgress) -> None:
+        """Say how far training is, and note what the weights are where it is time to."""
+        done = at.epoch * at.steps + at.step + 1
+        self._job.progress(done, at.epochs * at.steps)
+        if done in TRAIL_STEPS:
+            path = self._job.resume / TRAIL
+            noted = trail(self._job.resume) | {str(done): weights_digest(self._model)}
+            path.write_text(json.dumps(noted), encoding="utf-8")
+
+
+def trail(folder: Path) -> dict[str, str]:
+    """Steps and digests that training noted in its folder."""
+    path = folder / TRAIL
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def weights_digest(model: acga.ACGA) -> str:
+    """SHA-256, in hexadecimal, of the weights that are trained, by name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.trained_parameters()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Curves:

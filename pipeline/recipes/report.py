@@ -2,6 +2,7 @@
 
 report.html    needs no network; see `pipeline.recipes.report_page`
 metrics.json   as the Metrics stage wrote it
+seeds.json     with report.seeds above 1: the mean IoU of every seed's network, by protocol
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +46,9 @@ PUBLISHED = (  # P@0.5 to P@0.9, mAP, overall IoU, mean IoU; ACGA's README and p
 
 def build(job: Job) -> None:
     """Collect what the artifacts say and render the page; nothing is measured here."""
-    metrics = json.loads((job.folder("Metrics") / "metrics.json").read_bytes())
+    own, *_ = job.inputs["Metrics"]
+    metrics = json.loads((own / "metrics.json").read_bytes())
+    seeds = _seeds(job)
     samples = json.loads((job.folder("Samples") / "samples.json").read_bytes())
     networks = _networks(job)
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)
@@ -54,6 +58,7 @@ def build(job: Job) -> None:
         seeded=any(network["trunk"] == "seeded" for network in networks),
         protocols=metrics["protocols"],
         absent=metrics["absent"],
+        seeds=seeds,
         several="acga_several" in metrics["protocols"],
         groups=metrics["groups"],
         published=PUBLISHED,
@@ -65,7 +70,21 @@ def build(job: Job) -> None:
         percent=lambda value: f"{100 * value:.1f}",
     )
     (job.out / "report.html").write_text(html, encoding="utf-8")
-    shutil.copyfile(job.folder("Metrics") / "metrics.json", job.out / "metrics.json")
+    shutil.copyfile(own / "metrics.json", job.out / "metrics.json")
+    if seeds:
+        (job.out / "seeds.json").write_text(json.dumps(seeds, indent=1), encoding="utf-8")
+
+
+def _seeds(job: Job) -> dict[str, dict[str, Any]]:
+    """Mean IoU of each protocol over the seeds: each, their mean and sample standard deviation; none of one seed."""
+    found = [json.loads((folder / "metrics.json").read_bytes())["protocols"] for folder in job.inputs["Metrics"]]
+    if len(found) < 2:
+        return {}
+    each = {name: [protocols[name]["mean_iou"] for protocols in found] for name in found[0]}
+    return {
+        name: {"each": values, "mean": statistics.mean(values), "deviation": statistics.stdev(values)}
+        for name, values in each.items()
+    }
 
 
 def _networks(job: Job) -> list[dict[str, Any]]:

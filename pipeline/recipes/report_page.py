@@ -44,6 +44,15 @@ once would give: a network that understands its sentences is high in the first a
 <p class="note">The last column is the 95 % interval of the mean IoU, by the bootstrap over videos; metrics.json has
 that of every score. It says how sure the score of <i>this</i> network is, and nothing of how other seeds would
 fare.</p>
+{% if seeds %}<div class="wide"><table>
+  <tr><th>mean IoU over seeds<th>mean<th>standard deviation<th>each</tr>
+  {% for name, found in seeds.items() -%}
+  <tr><td>{{ name }}<td>{{ percent(found.mean) }}<td>{{ percent(found.deviation) }}<td>
+    {%- for value in found.each %}{{ percent(value) }}{{ ", " if not loop.last }}{% endfor %}</tr>
+  {% endfor %}
+</table></div>
+<p class="note">The first seed's network is that of the table above. A run repeats itself exactly, whatever its seed; how
+far seeds lie apart is what it leaves to chance.</p>{% endif %}
 {% for protocol, reason in absent.items() %}<p class="note">{{ protocol }} is absent: {{ reason }}.</p>{% endfor %}
 {% if groups %}
 <h2>What identifies the actor</h2>

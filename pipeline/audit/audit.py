@@ -1,0 +1,135 @@
+"""An audit: every check of a report's artifacts, in one go. Nothing in the store is changed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import run
+from pipeline.audit import checks, inputs, rederivation, results
+from pipeline.audit.certificate import Certificate, certificate, compare
+from pipeline.audit.subject import Subject, subject
+from pipeline.audit.verdicts import CHECKS, DRIFT, FAIL, INCONCLUSIVE, PASS, WAIVED, Check, check, worst
+from pipeline.config import Config, ConfigError
+from pipeline.progress import Progress
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: how much to build again, how many steps of training, waivers (check letter -> reason)."""
+
+    rebuild: str = "0"
+    full: bool = False
+    steps: int = 8
+    seed: int = 0
+    workers: int = 1
+    waived: Mapping[str, str] = field(default_factory=dict)
+    theirs: Certificate | None = None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What came of it."""
+
+    subject: Subject
+    checks: tuple[Check, ...]
+    certificate: Certificate | None
+    parting: str | None  # where the given certificate parts from ours
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        """The worst of the checks' verdicts."""
+        return worst(self.checks)
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is wrong; drift and open questions are not."""
+        return any(each.verdict == FAIL for each in self.checks)
+
+    def document(self) -> dict[str, Any]:
+        """audit.json."""
+        return {
+            "verdict": self.verdict,
+            "report": str(self.subject.report.place.folder) if self.subject.nodes else None,
+            "checks": {
+                each.letter: {
+                    "name": each.name,
+                    "verdict": each.verdict,
+                    "findings": list(each.findings),
+                    "not_checked": list(each.unchecked),
+                    **each.facts,
+                }
+                for each in self.checks
+            },
+            "certificate": self.certificate["root"] if self.certificate else None,
+            "parts_from_theirs_at": self.parting,
+            "seconds": self.seconds,
+        }
+
+
+def audit(config: Config, store: Path, request: Request) -> Audit:
+    """Look at everything behind a config's report. Raises `ConfigError` for waivers of checks that do not exist."""
+    started = time.monotonic()
+    unknown = sorted(set(request.waived) - set(CHECKS))
+    if unknown:
+        raise ConfigError(f"--waive {unknown[0]}: no such check; there are {', '.join(CHECKS)}")
+    found = subject(config, store)
+    if found.absence:
+        nothing = tuple(
+            Check(letter, INCONCLUSIVE, ("there is nothing to look at",)) for letter in CHECKS if letter != "B"
+        )
+        absent = sorted([check("B", [found.absence]), *nothing], key=lambda each: each.letter)
+        return Audit(found, tuple(absent), None, None, round(time.monotonic() - started, 1))
+    made = _checked(found, request)
+    own = None
+    if not any(each.letter in "EG" and each.verdict == FAIL for each in made):
+        own = certificate(found)
+    parting = compare(found, own, request.theirs) if own is not None and request.theirs is not None else None
+    if parting is not None:
+        made = [_with(each, f"theirs and ours part at {parting}") if each.letter == "G" else each for each in made]
+    if request.full and own is not None:
+        made = [_with_full(each, found, own, request) if each.letter == "H" else each for each in made]
+    waived = [_waived(each, request.waived.get(each.letter)) for each in made]
+    return Audit(found, tuple(waived), own, parting, round(time.monotonic() - started, 1))
+
+
+def _checked(found: Subject, request: Request) -> list[Check]:
+    """All checks in their order; where manifests cannot be read, what depends on them stays open."""
+    if found.report.manifest is None:
+        raise ConfigError(f"{found.report.name}: {found.report.trouble}")
+    with Progress("audit: raw files") as progress:
+        made = [inputs.inputs(found, progress.update)]
+    made += [checks.recipe(found), checks.surroundings(found), checks.randomness(found)]
+    made += [checks.manifests(found), checks.lineage(found), checks.integrity(found)]
+    drifted = any(each.letter in "BC" and each.verdict == DRIFT for each in made)
+    with Progress("audit: building again") as progress:
+        steps = 0 if request.rebuild == "all" else request.steps
+        made.append(rederivation.rederivation(found, request.rebuild, steps, request.seed, drifted, progress.update))
+    return [*made, results.results(found), checks.adoptions(found, request.waived)]
+
+
+def _with(made: Check, finding: str) -> Check:
+    return replace(made, verdict=FAIL, findings=(finding, *made.findings))
+
+
+def _with_full(made: Check, found: Subject, own: Certificate, request: Request) -> Check:
+    """The check with a whole second store built and compared."""
+    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
+        second = Path(folder) / "store"
+        run.run(found.config, second, "Report", request.workers, None)
+        again = subject(found.config, second)
+        parting = compare(found, own, certificate(again))
+    if parting is not None:
+        return _with(made, f"a second store, built from nothing, parts at {parting}")
+    return replace(made, verdict=FAIL if made.findings else PASS, unchecked=(), facts={**made.facts, "full": "equal"})
+
+
+def _waived(made: Check, reason: str | None) -> Check:
+    if reason is None or made.verdict == PASS:
+        return made
+    return replace(made, verdict=WAIVED, facts={**made.facts, "waived": reason, "without_waiver": made.verdict})

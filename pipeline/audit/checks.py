@@ -1,0 +1,217 @@
+"""The checks that need nothing but to look: B to G and J. (A is `inputs`, H `rederivation`, I `results`.)"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pipeline import catalogue, environment
+from pipeline.artifact import sha256
+from pipeline.audit.subject import Node, Subject, raw
+from pipeline.audit.verdicts import Check, check
+from pipeline.building import content_of
+from pipeline.key import ROOT, digest, module_digests
+
+FIELDS = frozenset(
+    ("stage", "key", "content", "attempt", "files", "ingredients", "label", "from", "modules", "experiment", "cost")
+)
+ORDER = "the order of samples is a permutation that SHA-256 makes of (seed, epoch); see models/order.py"
+
+
+def recipe(subject: Subject) -> Check:
+    """B: the config, the source revision, the code behind each stage, and the metrics' definitions."""
+    changed: dict[str, set[str]] = {}
+    for node in subject.whole:
+        now = _modules(node)
+        for name in {*now, *node.known["modules"]}:
+            if now.get(name) != node.known["modules"].get(name):
+                changed.setdefault(name, set()).add(node.place.stage)
+    drift = [f"code of {name} is another now ({', '.join(sorted(stages))})" for name, stages in sorted(changed.items())]
+    revisions = sorted({node.known["environment"]["revision"] for node in subject.whole})
+    facts = {
+        "config": subject.config.model_dump(mode="json"),
+        "made_by_revisions": revisions,
+        "revision_now": environment.describe()["revision"],
+        "diff_now": _diff(),
+        "metrics": {"code": _modules(subject.of("Metrics")[0]).get("models.metrics")} if subject.of("Metrics") else {},
+    }
+    unknown = ["the sources have no git revision"] if revisions == [""] else []
+    return check("B", drift=drift, unchecked=unknown, facts=facts)
+
+
+def _modules(node: Node) -> dict[str, str]:
+    from pipeline.audit.subject import BY_NAME
+
+    return module_digests(BY_NAME[node.place.stage].recipe)
+
+
+def _diff() -> str:
+    """What differs from the git revision; "" where nothing does, or there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", "diff", "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def surroundings(subject: Subject) -> Check:
+    """C: what each artifact was made with, and what this machine has now."""
+    now, drift = environment.describe(), {}
+    for node in subject.whole:
+        for name, value in node.known["environment"].items():
+            if name in ("revision", "constraints") or value == now.get(name):
+                continue
+            if isinstance(value, dict) and isinstance(now.get(name), dict):
+                for key in sorted({*value, *now[name]}):
+                    if value.get(key) != now[name].get(key):
+                        drift[f"{name} {key}: {value.get(key)} then, {now[name].get(key)} now"] = True
+            else:
+                drift[f"{name}: {value} then, {now.get(name)} now"] = True
+    return check("C", drift=list(drift), facts={"now": now, "threads": subject.config.compute.threads})
+
+
+def randomness(subject: Subject) -> Check:
+    """D: the seeds, and what makes results repeatable."""
+    seeds = {
+        f"{name}.{key}": value
+        for name, section in subject.report.known["experiment"]["sections"].items()
+        for key, value in section.items()
+        if key == "seed"
+    }
+    device = subject.config.compute.device
+    unknown = [] if device == "cpu" else [f"compute.device = {device!r}: kernels of GPUs need not repeat their sums"]
+    switches = "one process a stage, fixed threads and batches; deterministic algorithms where there is a GPU"
+    return check("D", unknown=unknown, facts={"seeds": seeds, "order": ORDER, "switches": switches})
+
+
+def manifests(subject: Subject) -> Check:
+    """E: every manifest can be read, is sealed, and says all that it must."""
+    wrong = [f"{node.name}: {node.trouble}" for node in subject.nodes if node.manifest is None]
+    for node in subject.whole:
+        if missing := sorted(FIELDS - node.known.keys()):
+            wrong.append(f"{node.name}: its manifest does not say {', '.join(missing)}")
+    return check("E", wrong, facts={"manifests": len(subject.nodes)})
+
+
+def lineage(subject: Subject) -> Check:
+    """F: keys follow from ingredients, ingredients from inputs and raw files, and every input is there; no cycles."""
+    wrong: list[str] = []
+    places = {(node.place.stage, node.place.key): node for node in subject.nodes}
+    source = raw(subject)
+    for node in subject.whole:
+        wrong += _of_node(node, places)
+        if source is not None:
+            wrong += _of_members(subject, node)
+    if _is_cyclic(places):
+        wrong.append("manifests name each other in a circle")
+    unknown = [] if source is not None else [f"catalogue {subject.catalogue} of the raw files is gone or damaged"]
+    return check("F", wrong, unknown=unknown)
+
+
+def _of_node(node: Node, places: Mapping[tuple[str, str], Node]) -> Iterator[str]:
+    manifest = node.known
+    ingredients = manifest["ingredients"]
+    if digest(ingredients) != manifest["key"]:
+        yield f"{node.name}: its key does not follow from its ingredients"
+    if ingredients["stage"] != manifest["stage"]:
+        yield f"{node.name}: its ingredients are of {ingredients['stage']}"
+    if digest({name: file["content"] for name, file in manifest["files"].items()}) != manifest["content"]:
+        yield f"{node.name}: its content hash does not follow from its files'"
+    if digest(manifest["modules"]) != ingredients["code"]:
+        yield f"{node.name}: its code digest does not follow from its modules'"
+    named = [f"{number:04d} {stage}" for number, (stage, _, _) in enumerate(manifest["from"])]
+    if named != sorted(ingredients["inputs"]):
+        yield f"{node.name}: its inputs are not those that it names"
+        return
+    for name, (stage, label, key) in zip(named, manifest["from"], strict=True):
+        below = places.get((stage, key))
+        if below is None or below.manifest is None:
+            yield f"{node.name}: its input {stage} {label} ({key[:16]}) is not there"
+        elif below.manifest["content"] != ingredients["inputs"][name]:
+            yield f"{node.name}: {below.name} has another content than was read"
+
+
+def _of_members(subject: Subject, node: Node) -> Iterator[str]:
+    """Whether the raw files that the manifest speaks of are those of the catalogue."""
+    try:
+        members = subject.task(node).raw_members()
+    except (KeyError, ValueError) as error:
+        yield f"{node.name}: the catalogue has no such records ({error})"
+        return
+    if digest(catalogue.identity(members)) != node.known["ingredients"]["members"]:
+        yield f"{node.name}: its raw records are not those of catalogue {subject.catalogue}"
+
+
+def _is_cyclic(places: Mapping[tuple[str, str], Node]) -> bool:
+    done: set[tuple[str, str]] = set()
+
+    def visit(name: tuple[str, str], above: tuple[tuple[str, str], ...]) -> bool:
+        if name in above:
+            return True
+        if name in done or name not in places:
+            return False
+        done.add(name)
+        inputs = (places[name].manifest or {}).get("from", [])
+        return any(visit((stage, key), (*above, name)) for stage, _, key in inputs)
+
+    return any(visit(name, ()) for name in places)
+
+
+def integrity(subject: Subject) -> Check:
+    """G: every file is byte for byte what was published, holds what its content hash says, and none was added."""
+    wrong, unchecked, size = [], [], 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for node, found in zip(subject.whole, pool.map(_of_files, subject.whole), strict=True):
+            if node.place.evicted:
+                unchecked.append(f"{node.name}: its files were evicted")
+                continue
+            wrong += found
+            size += sum(file["bytes"] for file in node.known["files"].values())
+    return check("G", wrong, unchecked=unchecked, facts={"bytes": size})
+
+
+def _of_files(node: Node) -> list[str]:
+    if node.place.evicted:
+        return []
+    files, found = node.known["files"], []
+    there = {str(path.relative_to(node.attempt)) for path in node.attempt.rglob("*") if path.is_file()}
+    found += [f"{node.name}: {name} was added" for name in sorted(there - files.keys())]
+    for name, file in files.items():
+        path = node.attempt / name
+        if name not in there:
+            found.append(f"{node.name}: {name} is missing")
+        elif path.stat().st_size != file["bytes"]:
+            found.append(f"{node.name}: {name} has {path.stat().st_size} bytes instead of {file['bytes']}")
+        elif sha256(path) != file["sha256"]:
+            found.append(f"{node.name}: {name} was changed")
+        elif content_of(path) != file["content"]:
+            found.append(f"{node.name}: {name} does not hold what its content hash says")
+    return found
+
+
+def adoptions(subject: Subject, waived: Mapping[str, str]) -> Check:
+    """J: what stands for other code after a sample came out equal, and what is waived."""
+    adopted: list[dict[str, Any]] = []
+    drift = []
+    for node in subject.whole:
+        evidence = node.known.get("adopted")
+        if evidence is None:
+            continue
+        adopted.append({"artifact": node.name, **evidence})
+        sample = ", ".join(label for label, _, _ in evidence["sample"])
+        modules = ", ".join(evidence["modules"])
+        drift.append(f"{node.name} was adopted for changed {modules} after {sample} came out equal ({evidence['at']})")
+    return check("J", drift=drift, facts={"adopted": adopted, "waived": dict(waived)})
+
+
+def raw_folder(path: Path) -> Path:
+    """The folder of a raw file's data set inside a store, "<store>/miniature/<name>"."""
+    parts = path.parts
+    place = len(parts) - 1 - parts[::-1].index("miniature")
+    return Path(*parts[: place + 2])

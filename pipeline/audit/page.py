@@ -1,0 +1,131 @@
+"""audit.html: the verdict, the checks, the lineage drawn, what was not checked, and how to do it again."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.audit.audit import Audit
+from pipeline.audit.subject import BY_NAME, Subject
+from pipeline.audit.verdicts import first_failing
+
+COLOURS = {"PASS": "#3a7d44", "FAIL": "#b3261e", "DRIFT": "#b26a00", "INCONCLUSIVE": "#5a6572", "WAIVED": "#6b4fa0"}
+BOX, GAP, ROW = (132, 40), 46, 62  # px
+
+TEMPLATE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>acga audit: {{ audit.verdict }}</title>
+<style>
+  body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
+  h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+  .wide { overflow-x: auto; } table { border-collapse: collapse; }
+  th, td { padding: .35rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e2e6ea; }
+  .verdict { color: #fff; padding: .1rem .5rem; border-radius: 3px; font-weight: 600; font-size: .85rem; }
+  ul { margin: 0; padding-left: 1.1rem; } p.note, td.note { color: #5a6572; } code { overflow-wrap: anywhere; }
+</style>
+<h1>Audit: <span class="verdict" style="background: {{ colours[audit.verdict] }}">{{ audit.verdict }}</span></h1>
+<p class="note">Of the report <code>{{ report }}</code>, in {{ audit.seconds }} s.
+{% if audit.certificate %}Certificate <code>{{ audit.certificate.root }}</code>.{% endif %}</p>
+{% if audit.parting %}<p><b>Another certificate parts from this one at {{ audit.parting }}.</b></p>{% endif %}
+<h2>Checks</h2>
+<div class="wide"><table><tr><th><th>check<th>verdict<th>found<th>not checked</tr>
+{% for check in checks -%}
+<tr><td>{{ check.letter }}<td>{{ check.name }}<td><span class="verdict"
+style="background: {{ colours[check.verdict] }}">{{ check.verdict }}</span><td>{% if check.findings %}<ul>
+{%- for text in check.findings[:12] %}<li>{{ text }}{% endfor %}{% if check.findings|length > 12 %}
+<li>and {{ check.findings|length - 12 }} more, in audit.json{% endif %}</ul>{% endif %}
+<td class="note">{{ check.unchecked|join("; ") }}</tr>
+{% endfor %}</table></div>
+<h2>Lineage</h2>
+<p class="note">What was made from what, by the manifests; a stage is as bad as the worst of its artifacts.</p>
+<div class="wide">{{ picture }}</div>
+{% if floor %}<h2>Tolerances, measured</h2>
+<p class="note">How far the features of the same clips lie apart, as a share of the largest value, where what should not
+matter is otherwise.</p>
+<table><tr><th>other<th>largest difference</tr>
+{% for name, value in floor.items() %}<tr><td>{{ name }}<td>{{ "%.2e"|format(value) }}</tr>{% endfor %}
+</table>{% endif %}
+<h2>Adopted and waived</h2>
+{% if adopted or waived %}<ul>{% for each in adopted %}<li>{{ each.artifact }}: adopted {{ each.at }} for changed
+{{ each.modules|join(", ") }}{% endfor %}{% for letter, reason in waived.items() %}<li>{{ letter }} waived: {{ reason }}
+{% endfor %}</ul>{% else %}<p class="note">Nothing.</p>{% endif %}
+<h2>Again</h2>
+<p class="note">These checks are repeated by</p><p><code>{{ command }}</code></p>
+<p class="note">and need the store, the raw files and the same sources; audit.json says all that this page says.</p>
+</html>
+"""
+
+
+def page(audit: Audit, command: str) -> str:
+    """The page."""
+    facts = {each.letter: each.facts for each in audit.checks}
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)
+    return template.render(
+        audit=audit,
+        checks=first_failing(audit.checks),
+        colours=COLOURS,
+        report=str(audit.subject.report.place.folder) if audit.subject.nodes else "(none)",
+        picture=Markup(picture(audit)),
+        floor=facts["H"].get("noise_floor"),
+        adopted=facts["J"].get("adopted", []),
+        waived=facts["J"].get("waived", {}),
+        command=command,
+    )
+
+
+def picture(audit: Audit) -> str:
+    """The stages and what they were made from, drawn (SVG)."""
+    subject = audit.subject
+    edges = sorted({(stage, node.place.stage) for node in subject.whole for stage, _, _ in node.known["from"]})
+    stages = [stage for stage in BY_NAME if any(node.place.stage == stage for node in subject.nodes)]
+    depth: dict[str, int] = {}
+    for stage in stages:  # inputs come first
+        depth[stage] = max((depth[below] + 1 for below, above in edges if above == stage and below in depth), default=0)
+    columns = {level: [stage for stage in stages if depth[stage] == level] for level in sorted(set(depth.values()))}
+    places = {
+        stage: (20 + level * (BOX[0] + GAP), 20 + row * ROW)
+        for level, of_level in columns.items()
+        for row, stage in enumerate(of_level)
+    }
+    width = 40 + len(columns) * (BOX[0] + GAP) - GAP
+    height = 30 + max((len(of_level) for of_level in columns.values()), default=0) * ROW
+    parts = [
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="lineage">',
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0 0 8 4 0 8z" fill="#9aa5b1"/></marker></defs>',
+    ]
+    for below, above in edges:
+        if below in places and above in places:
+            (x, y), (to_x, to_y) = places[below], places[above]
+            start, end, half = x + BOX[0], to_x, BOX[1] / 2
+            bend = (start + end) / 2
+            path = f"M{start} {y + half} C{bend} {y + half} {bend} {to_y + half} {end} {to_y + half}"
+            parts.append(f'<path d="{path}" fill="none" stroke="#9aa5b1" marker-end="url(#tip)"/>')
+    parts += [_box(subject, audit, stage, *places[stage]) for stage in stages]
+    return "".join([*parts, "</svg>"])
+
+
+def _box(subject: Subject, audit: Audit, stage: str, x: float, y: float) -> str:
+    said = [each.verdict for each in audit.checks if any(text.startswith(stage) for text in each.findings)]
+    verdict = next((each for each in ("FAIL", "INCONCLUSIVE", "DRIFT") if each in said), "PASS")
+    count = sum(node.place.stage == stage for node in subject.nodes)
+    name = html.escape(stage)
+    return (
+        f'<rect x="{x}" y="{y}" width="{BOX[0]}" height="{BOX[1]}" rx="5" fill="#fff" stroke="{COLOURS[verdict]}"'
+        f' stroke-width="2"/><text x="{x + BOX[0] / 2}" y="{y + 17}" text-anchor="middle" font-size="13">{name}</text>'
+        f'<text x="{x + BOX[0] / 2}" y="{y + 33}" text-anchor="middle" font-size="11" fill="#5a6572">{count}'
+        f" artifact{'s' if count > 1 else ''}</text>"
+    )
+
+
+def document(audit: Audit) -> str:
+    """audit.json."""
+    return json.dumps(audit.document(), indent=1, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set | frozenset) else str(value)

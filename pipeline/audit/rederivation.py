@@ -1,0 +1,139 @@
+"""H: artifacts built again from what they were built from, in a process of their own, and compared.
+
+Each is built in an empty store that holds nothing but its inputs, so that nothing can be taken over. It must come out
+equal. Where it does not and code or packages are others now, the difference is held against a noise floor that is
+measured on the same clips: with other batch sizes and threads (and, for comparison, in the other precision).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.audit.subject import BY_NAME, Node, Subject
+from pipeline.audit.verdicts import Check, check
+from pipeline.config import ConfigError
+from pipeline.key import ROOT
+
+
+def share(text: str) -> str:
+    """The argument of --rebuild: a number of tasks a stage, a percentage, or "all"."""
+    if text == "all" or text.isdigit() or (text.endswith("%") and text[:-1].replace(".", "", 1).isdigit()):
+        return text
+    raise ConfigError(f"--rebuild {text}: expected a number of tasks a stage, a share such as 5%, or all")
+
+
+def chosen(nodes: Sequence[Node], wanted: str, seed: int) -> list[Node]:
+    """A seeded sample of each stage's nodes; at least one of a stage."""
+    found = []
+    for stage in BY_NAME:
+        of_stage = [node for node in nodes if node.place.stage == stage]
+        if wanted == "all":
+            count = len(of_stage)
+        elif wanted.endswith("%"):
+            count = math.ceil(len(of_stage) * float(wanted[:-1]) / 100)
+        else:
+            count = int(wanted)
+        count = min(len(of_stage), max(1, count))
+        picked = random.Random(f"{seed} {stage}").sample(range(len(of_stage)), count)
+        found += [of_stage[place] for place in sorted(picked)]
+    return found
+
+
+def rederivation(
+    subject: Subject, wanted: str, steps: int, seed: int, drifted: bool, progress: Callable[[int, int], None]
+) -> Check:
+    """Build a sample again and compare; of training only `steps` steps, or all of it where they are 0.
+
+    `drifted`: code or environment are not those of then, so that differences within the noise floor are drift.
+    """
+    if wanted == "0":
+        return check("H", unknown=["nothing was built again; --rebuild 1, 5% or all does it"])
+    sample = chosen([node for node in subject.whole if node.place.stage != "Imported"], wanted, seed)
+    wrong, drift, unknown = [], [], []
+    done: dict[str, Any] = {}
+    floor: dict[str, float] = {}
+    for number, node in enumerate(sample, start=1):
+        progress(number - 1, len(sample))
+        found = rebuilt(subject, node, steps, not floor and node.place.stage == "VisualFeatures")
+        floor = floor or found.get("floor") or {}
+        done[node.name] = found
+        tolerance = max((floor[name] for name in ("batch", "threads") if name in floor), default=0.0)
+        if found["error"]:
+            unknown.append(f"{node.name} could not be built again: {found['error']}")
+        elif not found["equal"] and drifted and 0 < (found.get("largest") or 1.0) <= tolerance:
+            drift.append(f"{node.name}: {found['difference']}; within the noise floor {tolerance:.1e}")
+        elif not found["equal"]:
+            wrong.append(f"{node.name}: {found['difference']}")
+    left = len(subject.whole) - len(sample)
+    unchecked = [f"{left} of {len(subject.whole)} artifacts were not built again"] if left else []
+    unchecked += [
+        f"{name}: only {found['steps']} steps of training" for name, found in done.items() if "steps" in found
+    ]
+    return check("H", wrong, drift, unknown, unchecked, {"rebuilt": done, "noise_floor": floor})
+
+
+def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, Any]:
+    """What came of building one artifact again: {"error", "equal", "difference", ...}."""
+    noted = _trail(node)
+    known = [int(step) for step in noted if int(step) <= steps]
+    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
+        scratch = Path(folder)
+        if missing := _lay_out(subject, node, scratch):
+            return {"error": missing, "equal": False, "difference": ""}
+        order = {
+            "store": str(scratch),
+            "original": str(node.attempt.resolve()),
+            "stage": node.place.stage,
+            "label": node.label,
+            "experiment": node.known["experiment"],
+            "files": node.known["files"],
+            "from": node.known["from"],
+            "steps": max(known, default=0),
+            "expected": noted.get(str(max(known, default=0))),
+            "floor": floor,
+        }
+        command = [sys.executable, "-P", "-m", "pipeline.audit.rebuilding"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        done = subprocess.run(
+            command, input=json.dumps(order), capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode:
+            return {"error": done.stderr.strip().rpartition("\n")[2][-400:], "equal": False, "difference": ""}
+        return dict(json.loads(done.stdout.strip().rpartition("\n")[2]))
+
+
+def _trail(node: Node) -> dict[str, str]:
+    """The digests that training noted after a few steps."""
+    path = node.attempt / "training.json"
+    if node.place.stage != "TrainedModel" or not path.exists():
+        return {}
+    return dict(json.loads(path.read_bytes()).get("trail", {}))
+
+
+def _lay_out(subject: Subject, node: Node, scratch: Path) -> str:
+    """An empty store with the inputs of one artifact; what is missing."""
+    (scratch / "catalogue").mkdir()
+    name = f"{node.known['experiment']['catalogue']}.json"
+    if not (subject.store / "catalogue" / name).exists():
+        return f"catalogue {name} is gone"
+    shutil.copy(subject.store / "catalogue" / name, scratch / "catalogue")
+    by_key = {(below.place.stage, below.place.key): below for below in subject.nodes}
+    for stage, label, key in node.known["from"]:
+        below = by_key.get((stage, key))
+        if below is None or below.manifest is None or below.place.evicted:
+            return f"its input {stage} {label} is not there"
+        place = scratch / stage / key[:16]
+        place.mkdir(parents=True)
+        shutil.copy(below.place.folder / "manifest.json", place)
+        (place / below.known["attempt"]).symlink_to(below.attempt.resolve(), target_is_directory=True)
+    return ""
