@@ -29,8 +29,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 HOOK = PROJECT / "tests" / "faults"
 WORKERS = 2
 STAGES = tuple(EVERYTHING)
-MOMENTS = (r"open {}/\w+/attempt-\w+/", r"open {}/\w+/attempt-\w+\.manifest", r"os.link {}/\w+/manifest.json")
-"""Events of a stage: a file is begun, its manifest is written, it is committed."""
+MOMENTS = (
+    r"(open|os.rename) {}/\w+/attempt-\w+/",
+    r"open {}/\w+/attempt-\w+\.manifest",
+    r"os.link {}/\w+/manifest.json",
+)
+"""Events of a stage: a file is begun or moved, its manifest is written, it is committed."""
 
 
 class Struck:
@@ -136,7 +140,7 @@ def begun(acga: Acga, store: Path) -> "subprocess.Popen[bytes]":
 
 def grown(store: Path, process: "subprocess.Popen[bytes]") -> None:
     """Wait until a shard is written at this moment, or the run is over."""
-    before = {path for path in store.rglob("*.h5.part")}
+    before = set(store.rglob("*.h5.part"))
     while process.poll() is None:
         if any(path not in before for path in store.rglob("*.h5.part")):
             return
@@ -224,6 +228,7 @@ sys.exit(subprocess.run(command).returncode)
 
 
 def test_a_read_only_store_can_be_looked_at_and_says_so(acga: Acga, finished: Run, store: Path) -> None:
+    acga.run(store)  # its catalogue says where the files lie now
     (missing,) = (store / "Report").glob("*/manifest.json")
     options = (acga.config, "--store", store)
     assert in_namespace(READ_ONLY, store, *acga.command("plan", *options)).returncode == 0
@@ -269,7 +274,6 @@ def luigid(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "luigi.cmdline" if False else "luigi.server", "--port", str(port)]
     program = "from luigi.cmdline import luigid; import sys; luigid(sys.argv[1:])"
     command = [sys.executable, "-W", "ignore", "-c", program, "--port", str(port), "--address", "127.0.0.1"]
     with (folder / "luigid.log").open("wb") as log:
