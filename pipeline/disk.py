@@ -13,14 +13,12 @@ READ_ONLY = (errno.EROFS,)
 def trouble(error: BaseException) -> str | None:
     """What is wrong with the disk and what to do, where that is what an error, or what it came from, is about."""
     for each in _chain(error):
-        if isinstance(each, OSError):
-            where = f" at {each.filename}" if each.filename else ""
-            if _is(each, FULL):
-                return f"the disk is full{where}; free some space (`acga gc CONFIG` lists what can go) and run again"
-            if _is(each, READ_ONLY):
-                return (
-                    f"the store cannot be written to{where}: its file system is read-only; give --store another folder"
-                )
+        name = each.filename if isinstance(each, OSError) else None
+        where = f" at {name}" if name else ""
+        if _is(each, FULL):
+            return f"the disk is full{where}; free some space (`acga gc CONFIG` lists what can go) and run again"
+        if _is(each, READ_ONLY):
+            return f"the store cannot be written to{where}: its file system is read-only; give --store another folder"
     return None
 
 
@@ -30,6 +28,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is(error: OSError, numbers: tuple[int, ...]) -> bool:
-    """HDF5 tells the number in its text alone."""
-    return error.errno in numbers or any(os.strerror(number) in str(error) for number in numbers)
+def _is(error: BaseException, numbers: tuple[int, ...]) -> bool:
+    """Whether an error has one of these numbers; HDF5 tells it in its text alone, and not only in an OSError."""
+    number = error.errno if isinstance(error, OSError) else None
+    return number in numbers or any(os.strerror(each) in str(error) for each in numbers)

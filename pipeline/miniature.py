@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,8 @@ def _sums(folder: Path) -> dict[str, str]:
 
 def write(section: MiniatureSection, folder: Path) -> None:
     """Write the data set, in a process of its own: codecs stay out of this one, and of the one that tasks come from."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_write, args=(section.model_dump(), str(folder)))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"writing the miniature into {folder} ended with status {process.exitcode}")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(_write, section.model_dump(), str(folder)).result()
 
 
 def _write(values: dict[str, Any], folder: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import luigi
 import psutil
+from luigi.rpc import RPCError
 from luigi.task_register import Register
 
 from pipeline import catalogue, graph, integrity, miniature, running
@@ -189,7 +190,12 @@ def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None
     at_a_time = max(1, (os.cpu_count() or 1) // threads)
     luigi.configuration.get_config().set("resources", "torch", str(at_a_time))
     options: dict[str, Any] = {"scheduler_url": scheduler} if scheduler else {"local_scheduler": True}
-    luigi.build(roots, workers=workers, no_lock=True, log_level="CRITICAL", detailed_summary=True, **options)
+    try:
+        luigi.build(roots, workers=workers, no_lock=True, log_level="CRITICAL", detailed_summary=True, **options)
+    except RPCError as error:
+        raise StageFailed(
+            f"the scheduler {scheduler} does not answer ({error}); start it again and run again"
+        ) from error
 
 
 def _reason(events: list[dict[str, Any]], journal: Journal) -> str:

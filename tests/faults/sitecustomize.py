@@ -1,8 +1,8 @@
-"""Faults at exact places of real runs: Python imports this at its start in every process whose PYTHONPATH names the folder.
+"""Faults at exact places of real runs: Python imports this as it starts, where PYTHONPATH names this folder.
 
-What a process writes below FAULT_STORE is an event: "open <path>" for writing, "os.link <path>", ... FAULT_LOG gets a line
-for each. The FAULT_NTH one that matches FAULT_MATCH (a regular expression), counted over all processes of a run, meets
-FAULT_DO: "kill" kills the whole process group, "full" is a disk without space.
+What a process writes below FAULT_STORE is an event: "open <path>" for writing, "os.link <path>", ... FAULT_LOG gets a
+line for each. The FAULT_NTH one that matches FAULT_MATCH (a regular expression), counted over all processes of a run,
+meets FAULT_DO: "kill" kills the whole process group, "full" is a disk without space.
 """
 
 import errno
@@ -24,7 +24,7 @@ def hook(event: str, arguments: tuple) -> None:
     if busy or not (event == "open" or event in WRITES):
         return
     if event == "open":
-        path, mode, flags = arguments
+        path, _, flags = arguments
         if not (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)) or isinstance(path, int):
             return
     else:
