@@ -105,7 +105,13 @@ def _checked(found: Subject, request: Request) -> list[Check]:
     with Progress("audit: raw files") as progress:
         made = [inputs.inputs(found, progress.update)]
     made += [checks.recipe(found), checks.surroundings(found), checks.randomness(found)]
-    made += [checks.manifests(found), checks.lineage(found), checks.integrity(found)]
+    made += [checks.manifests(found), checks.lineage(found)]
+    if any(checks.leads_out(node.known["attempt"]) for node in found.whole):
+        return [
+            *made,
+            *(Check(letter, INCONCLUSIVE, ("not looked at: a path leads out of the store",)) for letter in "GHIJ"),
+        ]
+    made.append(checks.integrity(found))
     drifted = any(each.letter in "BC" and each.verdict == DRIFT for each in made)
     with Progress("audit: building again") as progress:
         steps = 0 if request.rebuild == "all" else request.steps

@@ -96,7 +96,14 @@ def manifests(subject: Subject) -> Check:
     for node in subject.whole:
         if missing := sorted(FIELDS - node.known.keys()):
             wrong.append(f"{node.name}: its manifest does not say {', '.join(missing)}")
+        elif out := [name for name in (node.known["attempt"], *node.known["files"]) if leads_out(name)]:
+            wrong.append(f"{node.name}: {out[0]!r} leads out of its folder")
     return check("E", wrong, facts={"manifests": len(subject.nodes)})
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name from a manifest is a path that leaves its folder."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def lineage(subject: Subject) -> Check:

@@ -22,8 +22,8 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Node:
-    """One artifact: what its consumer calls it (its maker may have called it otherwise: one artifact can be of the train
-    and of the test set), where it lies, and what its manifest says, or why there is none to be had."""
+    """One artifact: what its consumer calls it (its maker may have called it otherwise: one can be of the train and of
+    the test set), where it lies, and what its manifest says, or why there is none to be had."""
 
     label: str
     place: Artifact

@@ -51,8 +51,8 @@ fare.</p>
     {%- for value in found.each %}{{ percent(value) }}{{ ", " if not loop.last }}{% endfor %}</tr>
   {% endfor %}
 </table></div>
-<p class="note">The first seed's network is that of the table above. A run repeats itself exactly, whatever its seed; how
-far seeds lie apart is what it leaves to chance.</p>{% endif %}
+<p class="note">The first seed's network is that of the table above. A run repeats itself exactly, whatever its seed;
+how far seeds lie apart is what it leaves to chance.</p>{% endif %}
 {% for protocol, reason in absent.items() %}<p class="note">{{ protocol }} is absent: {{ reason }}.</p>{% endfor %}
 {% if groups %}
 <h2>What identifies the actor</h2>
