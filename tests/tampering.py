@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin  # noqa: F401 - zstd inside HDF5
 from commands import Acga
 
 from pipeline.key import canonical, digest
@@ -299,7 +300,7 @@ TAMPERINGS: dict[str, Tamper] = {
     "two shards swapped": shards_swapped,
     "two manifests swapped": manifests_swapped,
     "a manifest's cost edited": of_manifest(lambda manifest: manifest["cost"].update(seconds=0.1)),
-    "a manifest's label edited": of_manifest(lambda manifest: manifest.update(label="test/000 rgb")),
+    "a manifest's label edited": of_manifest(lambda manifest: manifest.update(label="test/009 rgb")),
     "a manifest's config edited and sealed": sealed(
         "TrainedModel", lambda manifest: manifest["ingredients"]["sections"]["training"].update(lr=0.1)
     ),

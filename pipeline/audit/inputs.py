@@ -20,6 +20,8 @@ Catalogue = Mapping[str, Any]
 def inputs(subject: Subject, progress: Callable[[int, int], None]) -> Check:
     """Every video, annotation, sentence and weight file; counts; exclusions with their reasons."""
     then = raw(subject)
+    if then is None and (subject.store / "catalogue" / f"{subject.catalogue}.json").exists():
+        return check("A", [f"catalogue {subject.catalogue} was changed after it was written"])
     if then is None:
         return check("A", unknown=[f"catalogue {subject.catalogue} is gone or damaged: what was read is not known"])
     roots = folders(subject, then)
