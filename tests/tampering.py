@@ -11,8 +11,10 @@ from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401 - zstd inside HDF5
+import numpy as np
 from commands import Acga
 
+from extractors.digests import row_digest
 from pipeline.key import canonical, digest
 
 STAGES = (
@@ -147,13 +149,16 @@ def relink(store: Path) -> None:
 
 
 def shard_changed(array: str) -> Callable[[Path], None]:
-    """Some values of the first row of a shard, and nothing that would give it away but the row's own digest."""
+    """A value of the first row of a shard, and the row's digest with it."""
 
     def change(path: Path) -> None:
         with h5py.File(path, "r+") as file:
             values = file[array][0]
             values[tuple(size // 2 for size in values.shape)] += 1
             file[array][0] = values
+            arrays = {name: file[name][0] for name in file if name not in ("ids", "digests", "valid")}
+            digests = row_digest(file["ids"][0].decode(), arrays)
+            file["digests"][0] = np.frombuffer(digests, file["digests"].dtype)
 
     return change
 
