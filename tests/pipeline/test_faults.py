@@ -94,8 +94,8 @@ def test_kills_in_every_stage_at_every_kind_of_moment(
     shutil.rmtree(store / "journal")
     chain = struck(store)
     moments = [moment.format(stage) for moment in MOMENTS]
-    if stage == "TrainedModel":
-        moments += [r"open TrainedModel/\w+/resume/", r"os.rename TrainedModel/\w+/resume/"]
+    if stage == "TrainedModel":  # its checkpoints first: once training is over there are none
+        moments = [r"open TrainedModel/\w+/resume/", r"os.rename TrainedModel/\w+/resume/", *moments]
     for moment in moments:
         chain.run(moment, 1, "kill")
         assert re.match(moment, chain.faults[-1])
@@ -108,14 +108,16 @@ def test_kills_in_every_stage_at_every_kind_of_moment(
 def test_kills_at_any_write_of_a_chain_of_runs(
     acga: Acga, finished: Run, struck: Callable[[Path], Struck], tmp_path: Path
 ) -> None:
-    generator = random.Random(0)
-    chain = struck(tmp_path / "store")
-    for match in (r"os.rename miniature/", r"catalogue/", r"running/"):
-        chain.run(match, 1, "kill")
-    for _ in range(9):
-        chain.run(".", generator.randrange(1, 300), "kill")
-    assert len(chain.faults) >= 8
-    assert_as_undisturbed(acga, chain.store, finished, len(chain.faults))
+    generator, kills = random.Random(0), 0
+    for number in range(4):
+        chain = struck(tmp_path / f"store{number}")
+        for match in (r"os.rename miniature/", r"catalogue/", r"running/")[number : number + 1]:
+            chain.run(match, 1, "kill")
+        for _ in range(4):
+            chain.run(".", generator.randrange(1, 250), "kill")
+        kills += len(chain.faults)
+        assert_as_undisturbed(acga, chain.store, finished, len(chain.faults))
+    assert kills >= 12
 
 
 def test_kills_at_random_times(acga: Acga, finished: Run, tmp_path: Path) -> None:
@@ -151,22 +153,36 @@ def grown(store: Path, process: "subprocess.Popen[bytes]") -> None:
             return
 
 
-def test_a_disk_that_is_full_at_any_write_stops_the_run_with_a_clear_word(
-    acga: Acga, finished: Run, struck: Callable[[Path], Struck], tmp_path: Path
-) -> None:
-    recorded = struck(tmp_path / "recorded")
+@pytest.fixture(scope="module")
+def written(acga: Acga, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What an undisturbed run writes, in order, each place in the code once."""
+    logs = tmp_path_factory.mktemp("logs")
+    recorded = Struck(acga, tmp_path_factory.mktemp("recorded") / "store", logs)
     recorded.run(".", 0, "")
-    (log,) = recorded.logs.iterdir()
+    (log,) = logs.iterdir()
     events = [line[2:] for line in log.read_text().splitlines()]
-    sites = list(dict.fromkeys(site(event) for event in events if not event.startswith(TAKING_NO_SPACE)))
-    chain = struck(tmp_path / "store")
+    return list(dict.fromkeys(site(event) for event in events if not event.startswith(TAKING_NO_SPACE)))
+
+
+@pytest.mark.parametrize("stage", ["before any stage", *STAGES])
+def test_a_disk_that_is_full_at_any_write_stops_the_run_with_a_clear_word(
+    acga: Acga, finished: Run, struck: Callable[[Path], Struck], store: Path, written: list[str], stage: str
+) -> None:
+    sites = [match for match in written if f" {stage}" in match.replace("\\", "")]
+    if stage == "before any stage":
+        shutil.rmtree(store)
+        sites = [match for match in written if not any(f" {name}" in match.replace("\\", "") for name in STAGES)]
+    else:
+        shutil.rmtree(store / stage)
+    chain = struck(store)
     for match in sites:
         done = chain.run(match, 1, "full")
         assert "Traceback" not in done.errors, (match, done.errors)
         if done.code:
             assert done.code == 3 and "the disk is full" in done.errors.splitlines()[-1], (match, done.errors[-500:])
-    assert len(chain.faults) >= 40
-    assert_as_undisturbed(acga, chain.store, finished, len(chain.faults))
+    assert len(chain.faults) >= len(sites) - 2, "all but what a run can do without"
+    acga.run(store)
+    assert data_files(store) == data_files(finished.store)
 
 
 TAKING_NO_SPACE = ("os.remove", "os.rmdir", "open logs", "os.mkdir logs")  # logs are for people alone
@@ -193,7 +209,7 @@ SMALL_DISK = """
 import json, subprocess, sys
 folder, *command = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], check=True)
-for size in [*range(400, 3000, 400), *range(3000, 9000, 700), 65536]:
+for size in [300, 700, 1200, 2000, 2800, 3600, 4400, 65536]:
     subprocess.run(["mount", "-o", f"remount,size={size}k", folder], check=True)
     done = subprocess.run(command, capture_output=True, text=True)
     print(json.dumps([size, done.returncode, done.stderr]), flush=True)
@@ -217,10 +233,9 @@ def test_on_a_disk_that_grows_every_run_goes_a_little_further(acga: Acga, finish
     done = in_namespace(SMALL_DISK, disk, *acga.command("run", acga.config, "--store", disk / "store"))
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(runs) >= 6 and [code for _, code, _ in runs] == [3] * (len(runs) - 1) + [0]
+    assert len(runs) >= 4 and [code for _, code, _ in runs] == [3] * (len(runs) - 1) + [0]
     for size, _, errors in runs[:-1]:
         assert "the disk is full" in errors.splitlines()[-1], (size, errors[-800:])
-        assert "Traceback" not in errors
     assert_as_undisturbed(acga, disk.with_name("disk-kept"), finished, len(runs))
 
 
