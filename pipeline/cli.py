@@ -15,7 +15,6 @@ from typing import Any
 
 from pipeline import disk, run
 from pipeline.artifact import StoreError
-from pipeline.audit.commands import do_audit
 from pipeline.commands import (
     FAILED,
     USAGE,
@@ -171,10 +170,16 @@ def _add_store_commands(commands: Any, described: Any, names: list[str]) -> None
     adopts.add_argument("--revoke", action="store_true", help="undo earlier adoptions of this stage instead")
 
 
+def _do_audit(options: argparse.Namespace) -> int:
+    from pipeline.audit.commands import do_audit  # here, since it loads numpy and OpenCV
+
+    return do_audit(options)
+
+
 def _add_audit(add: Any) -> None:
     audits = add(
         "audit",
-        do_audit,
+        _do_audit,
         "Check everything behind a report: inputs, code, environment, manifests, files, results; exit 1 on FAIL.",
         "acga audit configs/a2d.toml --rebuild 1",
     )
