@@ -14,7 +14,7 @@ from pipeline.audit.subject import BY_NAME, Subject
 from pipeline.audit.verdicts import first_failing
 
 COLOURS = {"PASS": "#3a7d44", "FAIL": "#b3261e", "DRIFT": "#b26a00", "INCONCLUSIVE": "#5a6572", "WAIVED": "#6b4fa0"}
-BOX, GAP, ROW = (132, 40), 46, 62  # px
+BOX, GAP, ROW, LANE = (132, 40), 62, 62, 9  # px
 
 TEMPLATE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -92,21 +92,34 @@ def picture(audit: Audit) -> str:
         for row, stage in enumerate(of_level)
     }
     width = 40 + len(columns) * (BOX[0] + GAP) - GAP
-    height = 30 + max((len(of_level) for of_level in columns.values()), default=0) * ROW
+    below_all = 20 + max((len(of_level) for of_level in columns.values()), default=0) * ROW
+    far = [stage for stage in stages if any(depth[up] - depth[stage] > 1 for below, up in edges if below == stage)]
+    lanes = {stage: (number, below_all + LANE * number) for number, stage in enumerate(far)}
+    height = below_all + LANE * len(far) + 10
     parts = [
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="lineage">',
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0 8 4 0 8z" fill="#9aa5b1"/></marker></defs>',
+        '<path d="M0 0 8 4 0 8z" fill="#7b8794"/></marker></defs>',
     ]
     for below, above in edges:
         if below in places and above in places:
-            (x, y), (to_x, to_y) = places[below], places[above]
-            start, end, half = x + BOX[0], to_x, BOX[1] / 2
-            bend = (start + end) / 2
-            path = f"M{start} {y + half} C{bend} {y + half} {bend} {to_y + half} {end} {to_y + half}"
-            parts.append(f'<path d="{path}" fill="none" stroke="#9aa5b1" marker-end="url(#tip)"/>')
+            near = depth[above] - depth[below] == 1
+            parts.append(_line(places[below], places[above], None if near else lanes[below]))
     parts += [_box(subject, audit, stage, *places[stage]) for stage in stages]
     return "".join([*parts, "</svg>"])
+
+
+def _line(start: tuple[float, float], end: tuple[float, float], lane: tuple[int, float] | None) -> str:
+    """A line from a box to one further right: straight over to the next column, else by a lane below all boxes."""
+    x, y, to_x, to_y = start[0] + BOX[0], start[1] + BOX[1] / 2, end[0], end[1] + BOX[1] / 2
+    if lane is None:
+        bend = (x + to_x) / 2
+        path = f"M{x} {y} C{bend} {y} {bend} {to_y} {to_x} {to_y}"
+    else:
+        number, depth = lane
+        entry = to_y + 5 + 3 * number  # beside the lines of other lanes
+        path = f"M{x} {y + 6} H{x + 7 + 5 * number} V{depth} H{to_x - 12 - 5 * number} V{entry} H{to_x}"
+    return f'<path d="{path}" fill="none" stroke="#7b8794" stroke-linejoin="round" marker-end="url(#tip)"/>'
 
 
 def _box(subject: Subject, audit: Audit, stage: str, x: float, y: float) -> str:
