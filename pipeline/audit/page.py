@@ -117,7 +117,7 @@ def _line(start: tuple[float, float], end: tuple[float, float], lane: tuple[int,
         path = f"M{x} {y} C{bend} {y} {bend} {to_y} {to_x} {to_y}"
     else:
         number, depth = lane
-        entry = to_y + 5 + 3 * number  # beside the lines of other lanes
+        entry = to_y + 4 + 2 * number  # beside the lines of other lanes
         path = f"M{x} {y + 6} H{x + 7 + 5 * number} V{depth} H{to_x - 12 - 5 * number} V{entry} H{to_x}"
     return f'<path d="{path}" fill="none" stroke="#7b8794" stroke-linejoin="round" marker-end="url(#tip)"/>'
 
