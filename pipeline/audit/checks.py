@@ -19,6 +19,11 @@ from pipeline.key import ROOT, digest, module_digests
 FIELDS = frozenset(
     ("stage", "key", "content", "attempt", "files", "ingredients", "label", "from", "modules", "experiment", "cost")
 )
+PROTOCOLS = {
+    "acga": "the authors' evaluator: half of the map's maximum, truth through the letterbox, >=, mean of precisions",
+    "coco": "probability 0.5, the mask as drawn, >, COCO's average precision",
+    "acga_several, acga_swapped, every_actor": "acga on clips with several actors; sentences shifted; all actors",
+}
 ORDER = "the order of samples is a permutation that SHA-256 makes of (seed, epoch); see models/order.py"
 
 
@@ -31,13 +36,14 @@ def recipe(subject: Subject) -> Check:
             if now.get(name) != node.known["modules"].get(name):
                 changed.setdefault(name, set()).add(node.place.stage)
     drift = [f"code of {name} is another now ({', '.join(sorted(stages))})" for name, stages in sorted(changed.items())]
+    metrics = subject.of("Metrics")
     revisions = sorted({node.known["environment"]["revision"] for node in subject.whole})
     facts = {
         "config": subject.config.model_dump(mode="json"),
         "made_by_revisions": revisions,
         "revision_now": environment.describe()["revision"],
         "diff_now": _diff(),
-        "metrics": {"code": _modules(subject.of("Metrics")[0]).get("models.metrics")} if subject.of("Metrics") else {},
+        "metrics": {"protocols": PROTOCOLS, "code": {node.known["modules"].get("models.metrics") for node in metrics}},
     }
     unknown = ["the sources have no git revision"] if revisions == [""] else []
     return check("B", drift=drift, unchecked=unknown, facts=facts)
@@ -62,18 +68,26 @@ def _diff() -> str:
 
 def surroundings(subject: Subject) -> Check:
     """C: what each artifact was made with, and what this machine has now."""
-    now, drift = environment.describe(), {}
+    now = environment.describe()
+    stages: dict[str, set[str]] = {}
     for node in subject.whole:
-        for name, value in node.known["environment"].items():
-            if name in ("revision", "constraints") or value == now.get(name):
-                continue
-            if isinstance(value, dict) and isinstance(now.get(name), dict):
-                for key in sorted({*value, *now[name]}):
-                    if value.get(key) != now[name].get(key):
-                        drift[f"{name} {key}: {value.get(key)} then, {now[name].get(key)} now"] = True
-            else:
-                drift[f"{name}: {value} then, {now.get(name)} now"] = True
-    return check("C", drift=list(drift), facts={"now": now, "threads": subject.config.compute.threads})
+        for text in _otherwise(node.known["environment"], now):
+            stages.setdefault(text, set()).add(node.place.stage)
+    drift = [f"{text} ({', '.join(sorted(names))})" for text, names in stages.items()]
+    return check("C", drift=drift, facts={"now": now, "threads": subject.config.compute.threads})
+
+
+def _otherwise(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What of an environment is otherwise now; the revision is the recipe's, and a new lock file installs nothing."""
+    for name, value in then.items():
+        if name in ("revision", "constraints") or value == now.get(name):
+            continue
+        if isinstance(value, dict) and isinstance(now.get(name), dict):
+            for key in sorted({*value, *now[name]}):
+                if value.get(key) != now[name].get(key):
+                    yield f"{name} {key}: {value.get(key)} then, {now[name].get(key)} now"
+        else:
+            yield f"{name}: {value} then, {now.get(name)} now"
 
 
 def randomness(subject: Subject) -> Check:
