@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS,)
+FULL_DISK = "the disk is full{}; free some space (`acga gc CONFIG` lists what can go) and run again"
+NOTHING = 1 << 20  # bytes; with fewer not even a line of the journal may find room
 
 
 def trouble(error: BaseException) -> str | None:
@@ -16,10 +20,15 @@ def trouble(error: BaseException) -> str | None:
         name = each.filename if isinstance(each, OSError) else None
         where = f" at {name}" if name else ""
         if _is(each, FULL):
-            return f"the disk is full{where}; free some space (`acga gc CONFIG` lists what can go) and run again"
+            return FULL_DISK.format(where)
         if _is(each, READ_ONLY):
             return f"the store cannot be written to{where}: its file system is read-only; give --store another folder"
     return None
+
+
+def full(folder: Path) -> str | None:
+    """The same words where hardly a byte is free under a folder."""
+    return FULL_DISK.format(f" under {folder}") if shutil.disk_usage(folder).free < NOTHING else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from typing import Any
 
 import luigi
 import psutil
+from luigi.parameter import UnconsumedParameterWarning
 from luigi.rpc import RPCError
 from luigi.task_register import Register
 
-from pipeline import catalogue, graph, integrity, miniature, running
+from pipeline import catalogue, disk, graph, integrity, miniature, running
 from pipeline.config import GENERATED, Config
 from pipeline.hashes import Hashes
 from pipeline.journal import Journal
@@ -189,6 +191,7 @@ def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None
     luigi.configuration.add_config_path(str(LUIGI))
     at_a_time = max(1, (os.cpu_count() or 1) // threads)
     luigi.configuration.get_config().set("resources", "torch", str(at_a_time))
+    warnings.simplefilter("ignore", UnconsumedParameterWarning)  # of its own keys in [core]
     options: dict[str, Any] = {"scheduler_url": scheduler} if scheduler else {"local_scheduler": True}
     try:
         luigi.build(roots, workers=workers, no_lock=True, log_level="CRITICAL", detailed_summary=True, **options)
@@ -201,7 +204,7 @@ def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None
 def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
     failures = [event for event in events if event["event"] == "failed"]
     if not failures:
-        return (
+        return disk.full(journal.path.parent) or (
             "no task says why: workers were killed (by the kernel for want of memory? then fewer --workers, or smaller"
             f" batches), the scheduler was lost, or other hosts still build; run again (see {journal.path})"
         )
