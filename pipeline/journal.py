@@ -6,6 +6,7 @@ One JSON line an event, appended in one write, so that workers of one host share
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ class Journal:
 
     def record(self, event: Event, stage: str, task: str, **facts: Any) -> None:
         """Append one event; `facts` are JSON values."""
-        line = json.dumps({"event": event, "stage": stage, "task": task, **facts}) + "\n"
+        line = (json.dumps({"event": event, "stage": stage, "task": task, **facts}) + "\n").encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, line.encode())
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":  # the line before was cut short by a full disk
+                line = b"\n" + line
+            if os.write(handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         finally:
             os.close(handle)
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipeline.journal import Journal
+
 SHARDED = {"Frames": 4, "Masks": 4, "VisualFeatures": 4}
 OF_ROLE = {"TextFeatures": 2, "Samples": 2}
 SINGLE = {"TrainedModel": 1, "Predictions": 1, "Metrics": 1, "Report": 1}
@@ -13,8 +15,7 @@ EVERYTHING = SHARDED | OF_ROLE | SINGLE
 
 def journals(store: Path) -> list[list[dict[str, Any]]]:
     """The events of every run, in the order of the runs."""
-    paths = sorted((store / "journal").glob("*.jsonl"))
-    return [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]
+    return [Journal(path).events() for path in sorted((store / "journal").glob("*.jsonl"))]
 
 
 def events(store: Path) -> list[dict[str, Any]]:

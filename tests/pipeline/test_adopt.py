@@ -89,6 +89,7 @@ def test_there_must_be_something_to_adopt(acga: Acga, copy: Acga, store: Path, t
     assert done.code == 2 and "no part of this experiment" in done.errors
 
 
+@pytest.mark.slow
 def test_an_adoption_that_was_wrong_is_found_by_a_rebuild_and_can_be_undone(copy: Acga, store: Path) -> None:
     (wrong,) = (
         each for (stage, _), each in manifests(store).items() if (stage, each["label"]) == ("Masks", "train/000")

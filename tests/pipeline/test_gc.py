@@ -57,6 +57,7 @@ def test_where_an_input_is_missing_what_may_be_needed_is_kept(acga: Acga, store:
     assert len(kept["TrainedModel"]["kept"]["folders"]) == 1
 
 
+@pytest.mark.slow
 def test_what_is_pinned_stays(acga: Acga, store: Path) -> None:
     acga.run(store, *OTHER)
     assert acga("gc", acga.config, "--store", store, *OTHER, "--pin").code == 0
@@ -67,6 +68,7 @@ def test_what_is_pinned_stays(acga: Acga, store: Path) -> None:
     assert of_kind(collected(acga, store), "unreached") == dict.fromkeys(AFTER_TRAINING, 1)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_garbage_once_nobody_goes_on_with_it(
     acga: Acga, finished: Run, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_whole_store_is_verified_without_a_word(acga: Acga, store: Path) -> No
     assert "damaged" not in done.errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["Frames", "Masks", "VisualFeatures", "TrainedModel", "Report"])
 def test_a_damaged_file_is_named_and_built_again_whoever_needs_it(
     acga: Acga, finished: Run, store: Path, stage: str

@@ -5,6 +5,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from commands import PROJECT, Acga, Run
 from stores import EVERYTHING, OF_ROLE, SHARDED, SINGLE, data_files, journals
 
@@ -45,6 +46,7 @@ def test_two_runs_of_one_config_share_the_work_and_say_for_whom_they_wait(
     assert data_files(store) == data_files(finished.store)
 
 
+@pytest.mark.slow
 def test_two_runs_of_different_configs_build_once_what_both_need(acga: Acga, finished: Run, tmp_path: Path) -> None:
     store = tmp_path / "store"
     together(acga, store, (), ("--set", "training.lr=0.002"))
