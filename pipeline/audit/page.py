@@ -49,6 +49,9 @@ matter is otherwise.</p>
 <table><tr><th>other<th>largest difference</tr>
 {% for name, value in floor.items() %}<tr><td>{{ name }}<td>{{ "%.2e"|format(value) }}</tr>{% endfor %}
 </table>{% endif %}
+<h2>What it cost</h2>
+<p class="note">This audit took {{ audit.seconds }} s; the artifacts {{ "%.0f"|format(cost.seconds) }} s, at most
+{{ cost.memory }} MiB a process, and {{ "%.1f"|format(cost.bytes / 2**20) }} MiB on disk.</p>
 <h2>Adopted and waived</h2>
 {% if adopted or waived %}<ul>{% for each in adopted %}<li>{{ each.artifact }}: adopted {{ each.at }} for changed
 {{ each.modules|join(", ") }}{% endfor %}{% for letter, reason in waived.items() %}<li>{{ letter }} waived: {{ reason }}
@@ -70,11 +73,22 @@ def page(audit: Audit, command: str) -> str:
         colours=COLOURS,
         report=str(audit.subject.report.place.folder) if audit.subject.nodes else "(none)",
         picture=Markup(picture(audit)),
+        cost=_cost(audit.subject),
         floor=facts["H"].get("noise_floor"),
         adopted=facts["J"].get("adopted", []),
         waived=facts["J"].get("waived", {}),
         command=command,
     )
+
+
+def _cost(subject: Subject) -> dict[str, float]:
+    """What the artifacts took to make, by their manifests."""
+    costs = [node.known["cost"] for node in subject.whole]
+    return {
+        "seconds": sum(cost["seconds"] for cost in costs),
+        "memory": max((cost["peak_memory_mib"] for cost in costs), default=0),
+        "bytes": sum(cost["bytes"] for cost in costs),
+    }
 
 
 def picture(audit: Audit) -> str:
