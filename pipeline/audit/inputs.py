@@ -43,8 +43,6 @@ def inputs(subject: Subject, progress: Callable[[int, int], None]) -> Check:
 
 def folders(subject: Subject, then: Catalogue) -> dict[str, Path]:
     """The folder of each data set, as `run.folders` gives it, but a miniature that is damaged is not drawn again."""
-    from pipeline.audit.checks import raw_folder
-
     used = {role.dataset for role in subject.config.sets.values()}
     found = {}
     for name, section in subject.config.datasets.items():
@@ -53,8 +51,14 @@ def folders(subject: Subject, then: Catalogue) -> dict[str, Path]:
         found[name] = Path(section.root)
         if section.root == GENERATED:
             videos = [Path(video["path"]) for entry in then["sets"].values() for video in entry["videos"]]
-            found[name] = subject.store / "miniature" / raw_folder(videos[0]).name
+            found[name] = subject.store / "miniature" / _drawing(videos[0])
     return found
+
+
+def _drawing(path: Path) -> str:
+    """Which miniature a file is of: <store>/miniature/<name>/..."""
+    parts = path.parts
+    return parts[len(parts) - parts[::-1].index("miniature")]
 
 
 def counts(then: Catalogue) -> dict[str, Any]:
