@@ -112,7 +112,7 @@ def test_an_ablation_is_the_whole_but_for_what_it_says(name: str, changes: dict[
 
 @pytest.mark.slow
 def test_an_ablation_trains_by_config_alone(acga: Acga, store: Path, tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(Acga.config.read_text())
+    (tmp_path / "tiny.toml").write_text(Acga().config.read_text())
     words = 'extends = "tiny.toml"\n[model]\nfusion = false\nattention = false\n[training]\nforeground_weight = 1.0\n'
     (tmp_path / "ablation.toml").write_text(words)
     done = acga("run", tmp_path / "ablation.toml", "--store", store, "--json")
@@ -128,7 +128,7 @@ def extending(folder: Path, **bases: str) -> Path:
 
 
 def test_a_config_may_extend_one_that_extends_another(tmp_path: Path) -> None:
-    (tmp_path / "tiny.toml").write_text(Acga.config.read_text())
+    (tmp_path / "tiny.toml").write_text(Acga().config.read_text())
     (tmp_path / "middle.toml").write_text('extends = "tiny.toml"\n[training]\nlr = 0.5\nbatch = 3\n')
     top = load(extending(tmp_path, top="middle.toml"), []).training
     assert (top.lr, top.batch, top.epochs) == (0.25, 3, 2)
