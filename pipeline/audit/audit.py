@@ -132,7 +132,9 @@ def _with_full(made: Check, found: Subject, own: Certificate, request: Request) 
         parting = compare(found, own, certificate(again))
     if parting is not None:
         return _with(made, f"a second store, built from nothing, parts at {parting}")
-    return replace(made, verdict=FAIL if made.findings else PASS, unchecked=(), facts={**made.facts, "full": "equal"})
+    if made.verdict == FAIL:
+        return made
+    return replace(made, verdict=PASS, findings=(), unchecked=(), facts={**made.facts, "full": "equal"})
 
 
 def _waived(made: Check, reason: str | None) -> Check:
