@@ -25,7 +25,7 @@ def certificate(subject: Subject) -> Certificate:
     """The certificate of everything behind a report. Evicted artifacts take part by what their manifests record."""
     stages: dict[str, Any] = {}
     for stage in BY_NAME:
-        tasks = {node.label: _of_node(node) for node in subject.of(stage)}
+        tasks = {node.label: _of_node(node) for node in subject.of(stage) if not node.aside}
         if tasks:
             stages[stage] = {"root": _joined(tasks[label]["root"] for label in sorted(tasks)), "tasks": tasks}
     root = _joined(f"{name} {entry['root']}" for name, entry in stages.items())
@@ -80,6 +80,8 @@ def compare(subject: Subject, own: Certificate, theirs: Mapping[str, Any]) -> st
 
 def _in_stage(subject: Subject, stage: str, ours: Mapping[str, Any], others: Mapping[str, Any]) -> str:
     for node in subject.of(stage):
+        if node.aside:
+            continue
         one, other = ours[node.label], others[node.label]
         if one == other:
             continue

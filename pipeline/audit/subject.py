@@ -29,6 +29,7 @@ class Node:
     place: Artifact
     manifest: Manifest | None
     trouble: str = ""
+    aside: bool = False  # see `behind`
 
     @property
     def name(self) -> str:
@@ -142,25 +143,33 @@ def read(place: Artifact, label: str) -> Node:
 
 
 def behind(report: Node) -> list[Node]:
-    """The report and everything upstream by the manifests' own words, inputs first, each once."""
-    ordered: dict[tuple[str, str], Node] = {}
-    open_: set[tuple[str, str]] = set()
+    """The report and everything upstream by the manifests' own words, inputs first, each once.
 
-    def visit(node: Node) -> None:
-        name = (node.place.stage, node.place.key)
-        if name in ordered or name in open_:
-            return
-        open_.add(name)
-        for stage, label, key in (node.manifest or {}).get("from", []):
-            visit(read(Artifact(report.place.store, stage, key), label))
-        taken = sum(
-            each.place.stage == name[0] and each.label.partition(" #")[0] == node.label for each in ordered.values()
-        )
-        ordered[name] = replace(node, label=f"{node.label} #{taken + 1}".strip()) if taken else node
-
-    visit(report)
+    A stage that was cut off early names the inputs that it was made from then, of which another artifact with the same
+    content may stand in its place now. What is reached through such a one alone stands `aside`.
+    """
+    found: dict[tuple[str, str], Node] = {}
+    taken: dict[tuple[str, str], list[str]] = {}  # contents by stage and label
+    waiting, aside = [report], list[Node]()
+    while waiting or aside:
+        node = waiting.pop(0) if waiting else replace(aside.pop(0), aside=True)
+        name, title = (node.place.stage, node.place.key), (node.place.stage, node.label)
+        if name in found:
+            continue
+        content = (node.manifest or {}).get("content", node.place.key)
+        if not node.aside and content in taken.get(title, []):
+            aside.append(node)
+            continue
+        contents = taken.setdefault(title, [])
+        contents.append(content)
+        found[name] = replace(node, label=f"{node.label} #{len(contents)}".strip()) if len(contents) > 1 else node
+        below = [
+            read(Artifact(report.place.store, stage, key), label)
+            for stage, label, key in (node.manifest or {}).get("from", [])
+        ]
+        (aside if node.aside else waiting).extend(below)
     stages = list(BY_NAME)
-    return sorted(ordered.values(), key=lambda node: (stages.index(node.place.stage), _order(node.label)))
+    return sorted(found.values(), key=lambda node: (stages.index(node.place.stage), _order(node.label)))
 
 
 def _order(label: str) -> tuple[int, str]:
