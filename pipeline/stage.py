@@ -107,7 +107,8 @@ class Stage(luigi.Task):
         except Exception as error:
             trace = "".join(traceback.format_exception(error))
             try:
-                journal.record("failed", self.stage, self.label, kind=_kind(error), error=_line(error), trace=trace)
+                kind, line = _told(error, Path(self.store))
+                journal.record("failed", self.stage, self.label, kind=kind, error=line, trace=trace)
             except OSError:  # the same disk
                 log.error("%s %s: %s", self.stage, self.label, _line(error))
             raise
@@ -242,6 +243,12 @@ def speak() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("luigi-interface").setLevel(logging.CRITICAL + 1)
     logging.getLogger("luigi").setLevel(logging.CRITICAL + 1)
+
+
+def _told(error: Exception, store: Path) -> tuple[str, str]:
+    """An error's kind and what it says; HDF5 may lose what a full disk did not take, and something else notices."""
+    full = None if disk.trouble(error) else disk.full(store)
+    return (_kind(error), _line(error)) if full is None else ("refused", f"{full} (noticed by: {_line(error)})")
 
 
 def _line(error: Exception) -> str:

@@ -129,7 +129,7 @@ def test_kills_at_random_times(acga: Acga, finished: Run, tmp_path: Path) -> Non
             if of_chain % 4 == 3:  # in the middle of a shard: its file is there in part
                 grown(store, process)
             else:
-                time.sleep(generator.uniform(0.3, 5.0))
+                time.sleep(generator.uniform(0.3, 2.5))
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 kills += 1
