@@ -24,6 +24,7 @@ from models.losses import Targets, response_losses
 from models.order import batches, held_out, prefetched, split, whole_clips
 from models.samples import Batch, SampleSource
 from models.training_state import (
+    LAST_EPOCH,
     STATE,
     EpochLoss,
     InvalidSettings,
@@ -33,12 +34,14 @@ from models.training_state import (
     TrainingStateError,
     best_epoch,
     is_over,
+    keep,
     learnt,
     resume,
     store,
 )
 
 __all__ = [
+    "LAST_EPOCH",
     "STATE",
     "Batch",
     "EpochLoss",
@@ -78,8 +81,10 @@ def train(
 
     I3D's head and everything after it is trained, by Adam. The model is left on the device, in evaluation mode.
     `epoch_done` gets the epoch, its losses and its learning rate, once more where a run was killed right after it.
-    Of several processes the first calls both functions and writes the folder, which all of them read. Raises
-    TrainingStateError where the folder's state is damaged or of another training.
+    Of several processes the first calls both functions and writes the folder, which all of them read. The state before
+    the last epoch stays in the folder, if it is not the first. What `progress` is told of a step is told before the
+    state after it is stored, and once more where a run was killed in between. Raises TrainingStateError where the
+    folder's state is damaged or of another training.
     """
     training = Training(model.to(device), source, settings, device)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +92,8 @@ def train(
     check_same((len(state.losses), state.step), device)
     while not is_over(state.losses, settings):
         epoch, lr = len(state.losses), learning_rate(settings, len(state.losses))
+        if epoch > 0 and state.step == 0 and rank() == 0:
+            keep(folder)
         state = train_epoch(training, state, lr, folder, progress if rank() == 0 else None)
         if rank() == 0:
             if epoch_done is not None:
@@ -209,12 +216,12 @@ def train_epoch(
         sums, samples = training_step(training, portions, loaded), portions[0].total
         small, medium, large = (torch.tensor(state.sums, dtype=torch.float64) + sums).tolist()
         state = replace(state, step=state.step + 1, sums=(small, medium, large), samples=state.samples + samples)
-        every = settings.checkpoint_every
-        if every and state.step % every == 0 and state.step < len(steps) and rank() == 0:
-            store(training.model, training.optimiser, settings, state, folder)
         if progress is not None:
             loss = sums.sum().item() / samples
             progress(TrainingProgress(epoch, settings.epochs, state.step - 1, len(steps), loss))
+        every = settings.checkpoint_every
+        if every and state.step % every == 0 and state.step < len(steps) and rank() == 0:
+            store(training.model, training.optimiser, settings, state, folder)
     small, medium, large = (total / state.samples for total in state.sums)
     losses = (*state.losses, EpochLoss(small, medium, large, validation_loss(training)))
     best = learnt(training.model) if training.held_clips and best_epoch(losses) == epoch else state.best

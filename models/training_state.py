@@ -1,13 +1,15 @@
 """How ACGA is trained, and where a training stands: one file, replaced in one move, so that it is always whole.
 
 `training.safetensors` holds weights, Adam's state and the best weights, and as JSON in its metadata settings, losses
-and the step. A run that finds it goes on from there, bit for bit.
+and the step. A run that finds it goes on from there, bit for bit. The state before the last epoch that was begun stays
+beside it as `last_epoch.safetensors`, so that somebody else can go on from there, too.
 """
 
 import dataclasses
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from models.order import Sampling
 from models.weights import CheckpointError, read_tensors, write_tensors
 
 STATE = "training.safetensors"
+LAST_EPOCH = "last_epoch.safetensors"
 STATE_KEY = "training"
 WEIGHTS = "model."
 BEST = "best."
@@ -140,6 +143,14 @@ def store(
         "samples": state.samples,
     }
     write_tensors(folder / STATE, tensors, {STATE_KEY: json.dumps(document, sort_keys=True)})
+
+
+def keep(folder: Path) -> None:
+    """Let the state as it is stored now stay as the one before the last epoch, whatever is stored after it."""
+    link = folder / f".{LAST_EPOCH}.part"
+    link.unlink(missing_ok=True)
+    os.link(folder / STATE, link)
+    link.replace(folder / LAST_EPOCH)
 
 
 def resume(model: ACGA, optimiser: torch.optim.Adam, settings: TrainingSettings, folder: Path) -> TrainingState:

@@ -104,10 +104,12 @@ def trained(
     settings = dataclasses.replace(SETTINGS, precision=precision, checkpoint_every=1 if stop else 0)
 
     def progress(at: TrainingProgress) -> None:
-        course.append(at.loss)
-        if len(course) == stop:
+        if stop and len(course) == stop and not stopped:  # in the step after: its state is not stored
+            stopped.append(at)
             raise Stopped
+        course.append(at.loss)
 
+    stopped: list[TrainingProgress] = []
     for _ in range(2 if stop else 1):
         generator = Generator().manual_seed(0)
         model = acga.build(copy.deepcopy(i3d), WORD_DIM, (16, 4), (64, 16, 4), True, "scaled", generator)

@@ -13,6 +13,8 @@ import h5py
 import hdf5plugin  # noqa: F401 - zstd inside HDF5
 import numpy as np
 from commands import Acga
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from extractors.digests import row_digest
 from pipeline.key import canonical, digest
@@ -163,6 +165,20 @@ def shard_changed(array: str) -> Callable[[Path], None]:
     return change
 
 
+def weight_changed(prefix: str) -> Callable[[Path], None]:
+    """A trained weight of a safetensors file, the first whose name begins so."""
+
+    def change(path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        name = min(name for name in tensors if name.startswith(prefix))
+        tensors[name].view(-1)[0] += 0.01
+        save_file(tensors, path, metadata)
+
+    return change
+
+
 def clips_swapped(case: Case) -> None:
     with h5py.File(case.file("VisualFeatures", "visual.h5"), "r+") as file:
         first, second = file["features"][0], file["features"][1]
@@ -242,10 +258,10 @@ def certificate_of_before(tamper: Tamper) -> Tamper:
     return tampered
 
 
-def all_rebuilt(tamper: Tamper) -> Tamper:
+def rebuilt(share: str, tamper: Tamper) -> Tamper:
     def tampered(case: Case) -> None:
         tamper(case)
-        case.arguments = ("--rebuild", "all")
+        case.arguments = ("--rebuild", share)
 
     return tampered
 
@@ -290,6 +306,7 @@ TAMPERINGS: dict[str, Tamper] = {
     "a bit of samples.json": flip("Samples", "samples.json"),
     "a bit of model.safetensors": flip("TrainedModel", "model.safetensors"),
     "a bit of training.json": flip("TrainedModel", "training.json"),
+    "a bit of last_epoch.safetensors": flip("TrainedModel", "last_epoch.safetensors"),
     "a bit of predictions.json": flip("Predictions", "predictions.json"),
     "a bit of metrics.json": flip("Metrics", "metrics.json"),
     "a bit of report.html": flip("Report", "report.html"),
@@ -319,8 +336,14 @@ TAMPERINGS: dict[str, Tamper] = {
     "a manifest's content hash edited and sealed": sealed("Masks", lambda manifest: manifest.update(content="0" * 64)),
     "a manifest's folder led out of the store": sealed("Masks", lambda manifest: manifest.update(attempt="../../..")),
     "features changed, their manifest hashed again": forged(*FEATURES, chain=False),
-    "features changed, all manifests hashed again, rebuilt": all_rebuilt(forged(*FEATURES, chain=True)),
+    "features changed, all manifests hashed again, rebuilt": rebuilt("all", forged(*FEATURES, chain=True)),
     "features changed, all manifests hashed again, compared": certificate_of_before(forged(*FEATURES, chain=True)),
+    "weights changed, all manifests hashed again, rebuilt": rebuilt(
+        "1", forged("TrainedModel", "model.safetensors", weight_changed("decoder."), chain=True)
+    ),
+    "the state before the last epoch changed, all manifests hashed again, rebuilt": rebuilt(
+        "1", forged("TrainedModel", "last_epoch.safetensors", weight_changed("model.decoder."), chain=True)
+    ),
     "masks changed, their manifest hashed again": forged("Masks", "masks.h5", shard_changed("large"), chain=False),
     "predictions altered": edit("Predictions", "predictions.json", another_mask),
     "predictions altered, all manifests hashed again": forged(

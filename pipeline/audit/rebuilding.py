@@ -27,7 +27,7 @@ Order = dict[str, Any]
 def main() -> None:
     """Build, compare, and print one JSON document in the last line."""
     order = json.load(sys.stdin)
-    found = replayed(order) if order["steps"] else whole(order)
+    found = replayed(order) if order["replays"] else whole(order)
     sys.stdout.write("\n" + json.dumps({"error": "", **found}) + "\n")
 
 
@@ -45,15 +45,23 @@ def whole(order: Order) -> dict[str, Any]:
 
 
 def replayed(order: Order) -> dict[str, Any]:
-    """Train some steps again from the start and compare the weights with what was noted then."""
+    """Train some steps again, from the start and from the state before the last epoch, and compare the weights with
+    what was noted then; those that are stored with what was noted at the end."""
+    from models.checkpoints import load
     from pipeline.recipes.compute import prepare
     from pipeline.recipes.network import replayed as trained
+    from pipeline.recipes.network import weights_digest
 
-    job = job_for(order, order["experiment"], "again")
-    found = trained(job, prepare(job.sections["compute"]), order["steps"])
-    said = f"the weights after {order['steps']} steps of training are others"
-    equal = found == order["expected"]
-    return {"equal": equal, "difference": "" if equal else said, "steps": order["steps"]}
+    differing, steps = [], {}
+    if order["end"] and weights_digest(load(Path(order["original"]) / "model.safetensors")) != order["end"]:
+        differing.append("the stored weights are not those that training ended with")
+    for epoch, count, expected in order["replays"]:
+        job = job_for(order, order["experiment"], f"epoch{epoch}")
+        found = trained(job, prepare(job.sections["compute"]), epoch, count, Path(order["original"]))
+        steps[f"epoch {epoch + 1}"] = count
+        if found != expected:
+            differing.append(f"the weights after {count} steps of epoch {epoch + 1} are others")
+    return {"equal": not differing, "difference": "; ".join(differing), "steps": steps}
 
 
 def noise_floor(order: Order, out: Path) -> dict[str, float]:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +76,16 @@ def rederivation(
             wrong.append(f"{node.name}: {found['difference']}")
     left = len(subject.whole) - len(sample)
     unchecked = [f"{left} of {len(subject.whole)} artifacts were not built again"] if left else []
-    unchecked += [
-        f"{name}: only {found['steps']} steps of training" for name, found in done.items() if "steps" in found
-    ]
+    unchecked += [f"{name}: only {_steps(found['steps'])}" for name, found in done.items() if "steps" in found]
     return check("H", wrong, drift, unknown, unchecked, {"rebuilt": done, "noise_floor": floor})
 
 
 def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, Any]:
     """What came of building one artifact again: {"error", "equal", "difference", ...}."""
-    noted = _trail(node)
-    known = [int(step) for step in noted if int(step) <= steps]
+    replays = _replays(node, steps)
+    if replays and (processes := node.known["experiment"]["sections"]["training"]["processes"]) > 1:
+        error = f"{processes} processes trained it, and one would not give the same bits; --steps 0 trains all of it"
+        return {"error": error, "equal": False, "difference": ""}
     with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
         scratch = Path(folder)
         if missing := _lay_out(subject, node, scratch):
@@ -98,8 +98,8 @@ def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, 
             "experiment": node.known["experiment"],
             "files": node.known["files"],
             "from": node.known["from"],
-            "steps": max(known, default=0),
-            "expected": noted.get(str(max(known, default=0))),
+            "replays": replays,
+            "end": _end(node) if replays else "",
             "floor": floor,
         }
         command = [sys.executable, "-P", "-m", "pipeline.audit.rebuilding"]
@@ -112,12 +112,29 @@ def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, 
         return dict(json.loads(done.stdout.strip().rpartition("\n")[2]))
 
 
-def _trail(node: Node) -> dict[str, str]:
-    """The digests that training noted after a few steps."""
+def _replays(node: Node, steps: int) -> list[tuple[int, int, str]]:
+    """What is to be trained again at most: epoch, steps of it, and the digest of the weights that training noted."""
     path = node.attempt / "training.json"
     if node.place.stage != "TrainedModel" or not path.exists():
-        return {}
-    return dict(json.loads(path.read_bytes()).get("trail", {}))
+        return []
+    found = []
+    for epoch, noted in json.loads(path.read_bytes())["trail"].items():
+        known = [int(step) for step in noted if int(step) <= steps]
+        found += [(int(epoch), max(known), noted[str(max(known))])] if known else []
+    return found
+
+
+def _end(node: Node) -> str:
+    """The digest of the weights that training ended with; "" where it went back to those of its best epoch."""
+    if node.known["experiment"]["sections"]["training"]["validation"]:
+        return ""
+    *_, noted = json.loads((node.attempt / "training.json").read_bytes())["trail"].values()
+    return str(noted[max(noted, key=int)])
+
+
+def _steps(steps: Mapping[str, int]) -> str:
+    """What was trained again, in words."""
+    return ", ".join(f"{count} steps of {epoch}" for epoch, count in steps.items())
 
 
 def _lay_out(subject: Subject, node: Node, scratch: Path) -> str:

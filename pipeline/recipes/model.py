@@ -1,17 +1,20 @@
 """TrainedModel: ACGA, trained on the train set or taken from a checkpoint.
 
-model.safetensors     the whole network, backbone included
-training.json         the losses of each epoch; where the weights came from; digests of them after a few steps
+model.safetensors       the whole network, backbone included
+training.json           the losses of each epoch; where the weights came from; digests of them after a few steps
+last_epoch.safetensors  where training stood before its last epoch, if that was not the first
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
 from models import checkpoints
 from models.acga import ACGA
+from models.training import LAST_EPOCH
 from pipeline.recipes.compute import prepare
 from pipeline.recipes.job import Job
 from pipeline.recipes.network import trail, train_here
@@ -33,6 +36,8 @@ def build(job: Job) -> None:
         processes = job.sections["training"]["processes"]
         found = train_here(job, device) if processes == 1 else train_together(job, processes)
         origin, losses = "trained", [asdict(loss) | {"total": loss.total} for loss in found]
+        if (job.resume / LAST_EPOCH).exists():
+            os.link(job.resume / LAST_EPOCH, job.out / LAST_EPOCH)
     key = "weights" if stream == "rgb" else "flow_weights"
     document = {"origin": origin, "trunk": visual[key], "epochs": losses, "trail": trail(job.resume)}
     (job.out / "training.json").write_text(json.dumps(document, indent=1), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,8 @@ import torch
 from extractors.samples import StoredSamples
 from models import acga, checkpoints
 from models.distributed import rank
-from models.training import EpochLoss, TrainingProgress, TrainingSettings, train
+from models.training import LAST_EPOCH, STATE, EpochLoss, TrainingProgress, TrainingSettings, train
+from models.weights import write_bytes
 from pipeline.recipes.job import Job
 from pipeline.recipes.weights import trunk
 
@@ -22,26 +24,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-def replayed(job: Job, device: torch.device, steps: int) -> str:
-    """The digest of the weights after some steps of training from the start, in this process."""
-    samples = StoredSamples.of(job.inputs, job.members["records"]["stream"])
-    model = network(job, samples)
-
-    def stop(at: TrainingProgress) -> None:
-        if at.epoch * at.steps + at.step + 1 == steps:
-            raise Enough
-
-    with suppress(Enough):
-        train(model, samples, training_settings(job), device, job.resume, stop)
-    return weights_digest(model)
-
-
-class Enough(Exception):
-    """As many steps as were asked for."""
-
-
 TRAIL = "trail.json"
-TRAIL_STEPS = (1, 2, 4, 8, 16, 32)  # counted over all epochs
+TRAIL_STEPS = (1, 2, 4, 8, 16, 32)  # of an epoch; its last step is noted, too
 
 
 class WrongFeatures(ValueError):
@@ -96,7 +80,8 @@ def training_settings(job: Job) -> TrainingSettings:
 class Trail:
     """Digests of the trained weights after a few steps, so that an audit can train some steps again and compare.
 
-    They lie in the job's resume folder, so that a run that was killed goes on with them.
+    Of the first epoch and of the last one. They lie in the job's resume folder, so that a run that was killed goes on
+    with them.
     """
 
     def __init__(self, job: Job, model: acga.ACGA) -> None:
@@ -104,18 +89,40 @@ class Trail:
 
     def step_done(self, at: TrainingProgress) -> None:
         """Say how far training is, and note what the weights are where it is time to."""
-        done = at.epoch * at.steps + at.step + 1
-        self._job.progress(done, at.epochs * at.steps)
-        if done in TRAIL_STEPS:
-            path = self._job.resume / TRAIL
-            noted = trail(self._job.resume) | {str(done): weights_digest(self._model)}
-            path.write_text(json.dumps(noted), encoding="utf-8")
+        done = at.step + 1
+        self._job.progress(at.epoch * at.steps + done, at.epochs * at.steps)
+        if rank() == 0 and (done in TRAIL_STEPS or done == at.steps):
+            epoch, noted = str(at.epoch), trail(self._job.resume)
+            kept = {name: steps for name, steps in noted.items() if name in ("0", epoch)}
+            of_epoch = kept.get(epoch, {}) | {str(done): weights_digest(self._model)}
+            write_bytes(self._job.resume / TRAIL, json.dumps(kept | {epoch: of_epoch}).encode())
 
 
-def trail(folder: Path) -> dict[str, str]:
-    """Steps and digests that training noted in its folder."""
+def trail(folder: Path) -> dict[str, dict[str, str]]:
+    """What training noted in its folder: epoch (from 0) -> steps of it done -> digest of the weights."""
     path = folder / TRAIL
     return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def replayed(job: Job, device: torch.device, epoch: int, steps: int, trained: Path) -> str:
+    """The digest of the weights after some steps of an epoch, in this process: from the start or, of a later epoch,
+    from the state that was kept in the folder of the trained model. Raises TrainingStateError."""
+    samples = StoredSamples.of(job.inputs, job.members["records"]["stream"])
+    model = network(job, samples)
+    if epoch > 0:
+        shutil.copyfile(trained / LAST_EPOCH, job.resume / STATE)
+
+    def stop(at: TrainingProgress) -> None:
+        if (at.epoch, at.step + 1) == (epoch, steps):
+            raise Enough
+
+    with suppress(Enough):
+        train(model, samples, training_settings(job), device, job.resume, stop)
+    return weights_digest(model)
+
+
+class Enough(Exception):
+    """As many steps as were asked for."""
 
 
 def weights_digest(model: acga.ACGA) -> str:

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from models.initialisation import seed_i3d
 from models.losses import Targets, response_losses
 from models.order import held_out
 from models.training import (
+    LAST_EPOCH,
     STATE,
     Batch,
     EpochLoss,
@@ -143,6 +145,32 @@ def test_two_epochs_in_one_go_are_one_a_new_process_and_one_more(tmp_path):
     assert same(whole, resumed)
     # Weights, Adam's moments and step counts, settings and losses: all of the state.
     assert (tmp_path / "parts" / STATE).read_bytes() == (tmp_path / "whole" / STATE).read_bytes()
+    assert (tmp_path / "parts" / LAST_EPOCH).read_bytes() == (tmp_path / "whole" / LAST_EPOCH).read_bytes()
+
+
+def test_from_the_state_before_the_last_epoch_training_comes_to_the_same_end(tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=3)
+    whole = model()
+    losses = train(whole, Halves(4), settings, CPU, tmp_path / "whole")
+    assert len(read_tensors(tmp_path / "whole" / LAST_EPOCH, STATE_KEY)[1]["losses"]) == 2
+    (tmp_path / "again").mkdir()
+    shutil.copy(tmp_path / "whole" / LAST_EPOCH, tmp_path / "again" / STATE)
+    again, told = model(), []
+    assert train(again, Halves(4), settings, CPU, tmp_path / "again", told.append) == losses
+    assert [at.epoch for at in told] == [2, 2]
+    assert same(whole, again)
+
+
+def test_a_single_epoch_leaves_no_state_before_it(tmp_path):
+    trained(tmp_path, epochs=1)
+    assert not (tmp_path / LAST_EPOCH).exists()
+
+
+def test_a_run_killed_between_two_epochs_keeps_the_state_before_the_last_one(tmp_path):
+    trained(tmp_path / "whole")
+    trained(tmp_path / "parts", epochs=1)  # as a kill right after the first epoch leaves it
+    trained(tmp_path / "parts")
+    assert (tmp_path / "parts" / LAST_EPOCH).read_bytes() == (tmp_path / "whole" / LAST_EPOCH).read_bytes()
 
 
 def test_a_finished_training_is_loaded_and_not_repeated(tmp_path):
@@ -245,7 +273,7 @@ def test_a_run_killed_within_an_epoch_goes_on_from_its_last_checkpoint_bit_for_b
 def test_a_step_that_the_samples_do_not_have_is_refused(tmp_path):
     settings = dataclasses.replace(SETTINGS, checkpoint_every=2)
     with pytest.raises(ZeroDivisionError):
-        train(model(), Halves(6), settings, CPU, tmp_path, lambda at: 1 // (1 - at.step))
+        train(model(), Halves(6), settings, CPU, tmp_path, lambda at: 1 // (2 - at.step))
     with pytest.raises(TrainingStateError, match="at step 2, but the samples make 2 steps"):
         train(model(), Halves(4), settings, CPU, tmp_path)
 

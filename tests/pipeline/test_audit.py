@@ -139,7 +139,9 @@ def test_a_whole_audit_builds_again_and_says_what_it_did_not_look_at(acga: Acga,
     assert len(rebuilt) == 9 and all(found["equal"] for found in rebuilt.values())
     floor = document["checks"]["H"]["noise_floor"]
     assert floor.keys() == {"batch", "threads", "compute"} and floor["compute"] > max(floor["batch"], floor["threads"])
-    assert any("only" in text and "steps of training" in text for text in document["checks"]["H"]["not_checked"])
+    (trained,) = (found["steps"] for found in rebuilt.values() if "steps" in found)
+    assert trained.keys() == {"epoch 1", "epoch 2"} and min(trained.values()) >= 2
+    assert any("only" in text and "steps of epoch 2" in text for text in document["checks"]["H"]["not_checked"])
     page = (tmp_path / "audit" / "audit.html").read_text()
     assert "<svg" in page and page.count("<rect") == 9 and "http" not in page
     assert json.loads((tmp_path / "audit" / "audit.json").read_text()) == document
