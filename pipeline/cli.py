@@ -30,10 +30,11 @@ from pipeline.commands import (
     do_why,
 )
 from pipeline.graph import STAGES
+from pipeline.model_commands import do_compare, do_segment
 from pipeline.stage import speak
 from pipeline.store_commands import do_adopt, do_gc
 
-REFERENCE = Path(__file__).resolve().parent.parent / "configs" / "reference.toml"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "Take a folder in the layout of the authors' code as the features of a run."
     imports = commands.add_parser("import", help=text, description=text, epilog="example: acga import ACGA/dataset/A2D")
     imports.add_argument("folder", type=Path, metavar="DIR", help="train.txt, test.txt and the HDF5 files")
-    imports.add_argument("--config", type=Path, default=REFERENCE, help="default: configs/reference.toml")
+    imports.add_argument(
+        "--config", type=Path, default=CONFIGS / "reference.toml", help="default: configs/reference.toml"
+    )
     imports.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one key")
     imports.add_argument("--store", type=Path, default=Path("store"), help="where artifacts lie (default: ./store)")
     imports.add_argument("--workers", type=_positive, default=os.cpu_count(), help="tasks at a time (default: cores)")
@@ -131,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     diffs.add_argument("--store", type=Path, default=Path("store"), help="of a config (default: ./store)")
     diffs.add_argument("--json", action="store_true", help="one JSON document on standard output")
     diffs.set_defaults(command=do_diff)
+    _add_model_commands(commands)
     _add_store_commands(commands, described, names)
     _add_audit(add)
     text = "Score given masks in COCO's formats under both protocols."
@@ -143,6 +147,33 @@ def _parser() -> argparse.ArgumentParser:
     made = add("miniature", do_miniature, "Write the generated data set.", "acga miniature configs/tiny.toml --to tiny")
     made.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     return parser
+
+
+def _add_model_commands(commands: Any) -> None:
+    text = "Segment the actors that sentences describe in any video, by a trained network."
+    example = "example: acga segment dog.mp4 --query 'the dog on the right' --to masks"
+    segments = commands.add_parser("segment", help=text, description=text, epilog=example)
+    segments.add_argument("video", type=Path, metavar="VIDEO", help="a video file, or a folder of PNG frames")
+    segments.add_argument("--query", action="append", required=True, metavar="TEXT", help="a sentence; may be repeated")
+    segments.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
+    segments.add_argument(
+        "--frame", type=_positive, action="append", default=[], metavar="N", help="from 1; repeatable"
+    )
+    segments.add_argument("--every", type=_positive, default=8, metavar="N", help="else every so many (default: 8)")
+    segments.add_argument("--config", type=Path, default=CONFIGS / "miniature.toml", help="default: the demo's")
+    segments.add_argument("--model", type=Path, metavar="FILE", help="weights, if not those of the config in the store")
+    comparisons = commands.add_parser(
+        "compare",
+        help="Put the scores of several experiments side by side.",
+        description="Put the scores of several experiments side by side, with paired intervals of the differences.",
+        epilog="example: acga compare configs/ablation_fcn.toml configs/a2d.toml",
+    )
+    comparisons.add_argument("configs", type=Path, nargs="+", metavar="CONFIG", help="the first one is the baseline")
+    for sub, command in ((segments, do_segment), (comparisons, do_compare)):
+        sub.add_argument("--set", action="append", default=[], metavar="section.key=value", help="override one key")
+        sub.add_argument("--store", type=Path, default=Path("store"), help="where artifacts lie (default: ./store)")
+        sub.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        sub.set_defaults(command=command)
 
 
 def _add_store_commands(commands: Any, described: Any, names: list[str]) -> None:

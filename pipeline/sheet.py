@@ -54,7 +54,7 @@ def _block(video: Video, clips: Clips, number: int, masks: UInt8[np.ndarray, "n 
     cells = []
     for place, (index, frame) in enumerate(zip(clips.indices[number], clips.frames(number), strict=True)):
         distance = abs(place - len(clips.indices[number]) // 2)
-        cells.append(_cell(frame, masks if distance < 2 else masks[:0], distance == 0, _caption(video, index, number)))
+        cells.append(cell(frame, masks if distance < 2 else masks[:0], distance == 0, _caption(video, index, number)))
     cells += [np.zeros_like(cells[0])] * (-len(cells) % COLUMNS)
     rows = [np.concatenate(cells[start : start + COLUMNS], axis=1) for start in range(0, len(cells), COLUMNS)]
     return np.concatenate(rows)
@@ -65,8 +65,8 @@ def _caption(video: Video, index: int, number: int) -> str:
     return f"{name} labelled, {video.id}" if index + 1 == number else name
 
 
-def _cell(frame: Picture, masks: Sequence[np.ndarray] | np.ndarray, filled: bool, caption: str) -> Picture:
-    """One frame, made `WIDTH` wide, under its caption."""
+def cell(frame: Picture, masks: Sequence[np.ndarray] | np.ndarray, filled: bool, caption: str) -> Picture:
+    """One frame (RGB), made `WIDTH` wide, under its caption; its masks filled, or their outlines alone."""
     height = round(frame.shape[0] * WIDTH / frame.shape[1])
     picture = cv2.resize(frame, (WIDTH, height), interpolation=cv2.INTER_AREA)
     for instance, mask in enumerate(masks):

@@ -1,6 +1,7 @@
 """The house: imports go one way, files stay small, the parent process stays light."""
 
 import ast
+import configparser
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,13 @@ def test_each_library_has_its_owners(library: str, owners: set[str]) -> None:
             if any(found.partition(".")[0] == library for found in names):
                 users.add(name(path))
     assert users == owners
+
+
+def test_an_installation_has_every_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    listed = {package.strip() for package in setup["options"]["packages"].split(",")}
+    assert listed == {"configs", *(".".join(path.parent.relative_to(PROJECT).parts) for path in MODULES)}
 
 
 def test_no_file_is_longer_than_400_lines() -> None:

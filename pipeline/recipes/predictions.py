@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -66,7 +66,15 @@ class Network:
         return predict(self.model, batch.features, batch.words, batch.clip, precision).large
 
 
-def fused(networks: Sequence[Network], indices: Sequence[int], section: Mapping[str, Any]) -> Float[Tensor, "b s s"]:
+class Responding(Protocol):
+    """A network and samples that it can look at."""
+
+    def responses(self, indices: Sequence[int], precision: str) -> Float[Tensor, "b s s"]:
+        """The fused responses (logits) to some samples."""
+        ...
+
+
+def fused(networks: Sequence[Responding], indices: Sequence[int], section: Mapping[str, Any]) -> Float[Tensor, "b s s"]:
     """The weighted mean of the networks' responses; of one network its own."""
     if len(networks) == 1:
         return networks[0].responses(indices, section["precision"])

@@ -1,0 +1,84 @@
+"""The scores of several experiments side by side, and whether their differences are more than chance.
+
+Samples are paired: the same videos are drawn for both sides, so what is hard for both does not count (Efron and
+Tibshirani, 1993). It says how sure the difference between *these* networks is, nothing of other seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bootstrap import LEVEL, draws, interval
+from pipeline import locks, run
+from pipeline.artifact import Artifact
+from pipeline.config import Config
+from pipeline.stage import Stage
+
+PAIRED = "acga"  # the protocol whose IoU of every sample is stored
+
+
+class NotScored(ValueError):
+    """An experiment without scores in the store: which, what to do."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An experiment's metrics.json, and the video of each of its samples."""
+
+    metrics: Mapping[str, Any]
+    videos: Mapping[str, str]
+
+
+def compare(configs: Mapping[str, Config], store: Path) -> dict[str, Any]:
+    """The scores of each config by protocol; under `acga` the difference of its mean IoU to the first one's, with its
+    95 % interval over videos, where both were scored on the same samples. Raises NotScored.
+
+    The document: protocols -> protocol -> config -> {"scores", "difference", "interval"}; and "not_compared", why.
+    """
+    found = {name: _scored(name, config, store) for name, config in configs.items()}
+    first_name, first = next(iter(found.items()))
+    section = configs[first_name].metrics
+    protocols: dict[str, dict[str, Any]] = {}
+    not_compared = []
+    for name, own in found.items():
+        paired = own.metrics["samples"].keys() == first.metrics["samples"].keys()
+        if not paired:
+            not_compared.append(f"{name} was scored on other samples than {first_name}: their scores do not compare")
+        for protocol, scores in own.metrics["protocols"].items():
+            row: dict[str, Any] = {"scores": scores, "difference": None, "interval": None}
+            if protocol == PAIRED and paired and name != first_name:
+                row["difference"], row["interval"] = _difference(first, own, section.resamples, section.seed)
+            protocols.setdefault(protocol, {})[name] = row
+    return {"protocols": protocols, "not_compared": not_compared}
+
+
+def _difference(first: Scored, other: Scored, resamples: int, seed: int) -> tuple[float, list[float]]:
+    """How much larger the other's mean IoU is, and the interval of that over videos."""
+    names = list(first.metrics["samples"])
+    by_sample = np.array([other.metrics["samples"][name] - first.metrics["samples"][name] for name in names])
+    drawn = draws([first.videos[name] for name in names], resamples, seed)
+    means = np.array([weights @ by_sample / weights.sum() for weights in drawn])
+    return float(by_sample.mean()), list(interval(means, (1 - LEVEL) / 2))
+
+
+def _scored(name: str, config: Config, store: Path) -> Scored:
+    (task,) = run.prepare(config, store, "Metrics")
+    metrics = json.loads((_files(name, task, store) / "metrics.json").read_bytes())
+    (samples,) = (below for below in task.upstream_tasks if "Samples" in below.provides)
+    listed = json.loads((_files(name, samples, store) / "samples.json").read_bytes())["samples"]
+    return Scored(metrics, {sample["id"]: sample["clip"].rpartition("/")[0] for sample in listed})
+
+
+def _files(name: str, task: Stage, store: Path) -> Path:
+    """The folder of a task's files, kept until this process ends."""
+    place: Artifact | None = task.artifact()
+    if place is None or not place.complete():
+        raise NotScored(f"{name}: its {task.stage} are not in {store}; run `acga run {name}` first")
+    locks.keep(place.folder / "lock")
+    return place.files()
