@@ -157,9 +157,11 @@ def _add_model_commands(commands: Any) -> None:
     segments.add_argument("--query", action="append", required=True, metavar="TEXT", help="a sentence; may be repeated")
     segments.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
     segments.add_argument(
-        "--frame", type=_positive, action="append", default=[], metavar="N", help="from 1; repeatable"
+        "--frame", type=_positive, action="append", default=[], metavar="N", help="counted from 1; may be repeated"
     )
-    segments.add_argument("--every", type=_positive, default=8, metavar="N", help="else every so many (default: 8)")
+    segments.add_argument(
+        "--every", type=_positive, default=8, metavar="N", help="or every so many frames (default: 8)"
+    )
     segments.add_argument("--config", type=Path, default=CONFIGS / "miniature.toml", help="default: the demo's")
     segments.add_argument("--model", type=Path, metavar="FILE", help="weights, if not those of the config in the store")
     comparisons = commands.add_parser(
