@@ -166,6 +166,12 @@ class Artifact:
         """A new, empty attempt folder."""
         return Path(tempfile.mkdtemp(prefix="attempt-", dir=self.folder))
 
+    def abandon(self, attempt: Path) -> None:
+        """Delete an attempt, unless it is the published one."""
+        manifest = self.manifest()
+        if manifest is None or manifest["attempt"] != attempt.name:
+            shutil.rmtree(attempt, ignore_errors=True)
+
     def publish(self, attempt: Path, files: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
         """Make an attempt the artifact of this key.
 

@@ -24,10 +24,21 @@ log = logging.getLogger(__name__)
 
 
 def build(task: Stage, artifact: Artifact, ingredients: dict[str, Any]) -> dict[str, Any]:
-    """Run a task's recipe and publish what it makes; what that cost. The caller holds the artifact's lock."""
+    """Run a task's recipe and publish what it makes; what that cost. The caller holds the artifact's lock.
+
+    Where that fails nothing is left of it but what `resume` holds.
+    """
+    attempt = artifact.begin()
+    try:
+        return _build(task, artifact, ingredients, attempt)
+    except BaseException:
+        artifact.abandon(attempt)
+        raise
+
+
+def _build(task: Stage, artifact: Artifact, ingredients: dict[str, Any], attempt: Path) -> dict[str, Any]:
     started = time.monotonic()
     store, name = Path(task.store), f"{task.stage} {task.label}".strip()
-    attempt = artifact.begin()
     places = [(below, place) for below in task.upstream_tasks if (place := below.artifact()) is not None]
     likeness = task.likeness(ingredients)
     with Progress(name) as progress:

@@ -152,3 +152,11 @@ def test_the_manifest_is_plain_json_with_what_was_given(artifact: Artifact) -> N
     publish(artifact, "one")
     manifest = json.loads((artifact.folder / "manifest.json").read_text())
     assert (manifest["stage"], manifest["key"], manifest["label"]) == ("Stage", KEY, "x")
+
+
+def test_an_attempt_is_abandoned_unless_it_was_published(artifact: Artifact) -> None:
+    publish(artifact, "one")
+    other, _ = attempt(artifact, "half")
+    for folder in (other, artifact.files()):
+        artifact.abandon(folder)
+    assert (artifact.files() / "data.txt").read_text() == "one" and not other.exists()

@@ -70,6 +70,9 @@ def test_more_than_allowed_stop_the_run_and_lose_nothing(acga: Acga, tmp_path: P
     assert done.code == FAILED and done.output == ""
     assert "2 unreadable videos, 1 allowed" in done.errors and "dataset.max_failures" in done.errors
     assert first in done.errors and second in done.errors and "Traceback" not in done.errors
+    published = [path.parent for path in (tmp_path / "store" / "Frames").glob("*/manifest.json")]
+    begun = [path.parent for path in (tmp_path / "store" / "Frames").glob("*/attempt-*/")]
+    assert begun == published, "what failed leaves no files behind"
     (miniature / "Release" / "clips320H" / f"{second}.mp4").write_bytes(whole)
     again = run(acga, tmp_path / "store", miniature, "dataset.max_failures=1", "dataset.shards=1")
     assert again.code == 0, again.errors
