@@ -270,6 +270,16 @@ def better(document: Any) -> None:
     document["protocols"]["acga"]["mean_iou"] = 0.9
 
 
+def surer(document: Any) -> None:
+    """The interval of a score made narrow."""
+    document["protocols"]["coco"]["intervals"]["map"][0] += 0.01
+
+
+def one_better(document: Any) -> None:
+    """The IoU of a single sample."""
+    document["samples"][min(document["samples"])] += 0.01
+
+
 def another_mask(document: Any) -> None:
     """The first sample is said to be predicted as the last one was, turned into something else."""
     first, second = document["samples"][0], document["samples"][-1]
@@ -351,6 +361,10 @@ TAMPERINGS: dict[str, Tamper] = {
     ),
     "metrics edited": edit("Metrics", "metrics.json", better),
     "metrics edited, all manifests hashed again": forged("Metrics", "metrics.json", of_json(better), chain=True),
+    "an interval edited, all manifests hashed again": forged("Metrics", "metrics.json", of_json(surer), chain=True),
+    "a sample's IoU edited, all manifests hashed again": forged(
+        "Metrics", "metrics.json", of_json(one_better), chain=True
+    ),
     "the report's metrics edited": edit("Report", "metrics.json", better),
     "a number of the page edited": page_better,
     "samples in another order": edit("Samples", "samples.json", reverse),

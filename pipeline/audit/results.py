@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from data.letterbox import Letterbox
 from pipeline.audit import scores
+from pipeline.audit.printed import printed
 from pipeline.audit.scores import Mask
 from pipeline.audit.subject import Node, Subject
 from pipeline.audit.verdicts import Check, check
@@ -33,20 +33,46 @@ def results(subject: Subject) -> Check:
 
 
 def _checked(subject: Subject) -> Check:
-    metrics = next((node for node in subject.of("Metrics") if _is_own(subject, node)), subject.of("Metrics")[0])
-    written = _document(metrics, "metrics.json")
-    found, truth = recomputed(subject, metrics)
-    wrong = [*_differences(found, written["protocols"])]
-    copied = _document(subject.report, "metrics.json")
-    if copied != written:
+    wrong: list[str] = []
+    links: dict[str, str] = {}
+    unchecked = ["the page's pictures and curves"]
+    own = next((node for node in subject.of("Metrics") if _is_own(subject, node)), subject.of("Metrics")[0])
+    for node in subject.of("Metrics"):
+        written = _document(node, "metrics.json")
+        of_seed = "" if node is own else f" (seed {node.known['experiment']['sections']['model']['seed']})"
+        found = recomputed(subject, node)
+        wrong += [f"{text}{of_seed}" for text in _differences(found, written)]
+        if node is own:
+            facts = {"recomputed": found["protocols"]}
+            links = {f"{name}.{key}": node.place.key for name, of in found["protocols"].items() for key in of}
+            unchecked += [] if "coco" in found["protocols"] else ["protocol coco: the masks as drawn are not known"]
+    metrics = _document(own, "metrics.json")
+    if _document(subject.report, "metrics.json") != metrics:
         wrong.append("the report's metrics.json is not that of Metrics")
+    seeds = _seeds(subject)
+    wrong += _of_seeds(subject, seeds)
     page = (subject.report.attempt / "report.html").read_text(encoding="utf-8")
-    wrong += [*_of_page(page, written["protocols"])]
-    unchecked = ["the 95 % intervals were not computed again"]
-    if not truth:
-        unchecked.append("protocol coco: the masks as drawn are not known")
-    links = {f"{name}.{key}": metrics.place.key for name, values in found.items() for key in values}
-    return check("I", wrong, unchecked=unchecked, facts={"recomputed": found, "numbers_from": links})
+    wrong += printed(page, metrics, seeds)
+    return check("I", wrong, unchecked=unchecked, facts={**facts, "numbers_from": links})
+
+
+def _seeds(subject: Subject) -> dict[str, Any]:
+    path = subject.report.attempt / "seeds.json"
+    return json.loads(path.read_bytes()) if path.exists() else {}
+
+
+def _of_seeds(subject: Subject, seeds: Mapping[str, Any]) -> Iterator[str]:
+    """Whether seeds.json follows from the networks' metrics, which may be shared by seeds with equal predictions."""
+    known = {node.place.key: _document(node, "metrics.json")["protocols"] for node in subject.of("Metrics")}
+    each = [known[key] for stage, _, key in subject.report.known["from"] if stage == "Metrics"]
+    if len(each) > 1 and not seeds:
+        yield "the report is of several seeds, but has no seeds.json"
+    for name, found in seeds.items():
+        values = np.array([protocols[name]["mean_iou"] for protocols in each])
+        expected = [*values, values.mean(), values.std(ddof=1)]
+        said = [*found["each"], found["mean"], found["deviation"]]
+        if len(said) != len(expected) or not np.allclose(said, expected, rtol=0, atol=TOLERANCE):
+            yield f"seeds.json says {said} of {name}; the metrics give {expected}"
 
 
 def _is_own(subject: Subject, node: Node) -> bool:
@@ -59,8 +85,8 @@ def _document(node: Node, name: str) -> Any:
     return json.loads((node.attempt / name).read_bytes())
 
 
-def recomputed(subject: Subject, metrics: Node) -> tuple[dict[str, Any], bool]:
-    """The protocols' scores, and whether the original masks are known."""
+def recomputed(subject: Subject, metrics: Node) -> dict[str, Any]:
+    """What metrics.json says, from the stored predictions; no protocol coco where the original masks are not known."""
     from extractors.shards import ShardReader
 
     behind = {(stage, key) for stage, _, key in metrics.known["from"]}
@@ -85,22 +111,38 @@ def recomputed(subject: Subject, metrics: Node) -> tuple[dict[str, Any], bool]:
     true = {sample["id"]: _restored(sample, frames, large) for sample in samples}
     predicted = {name: scores.unpacked(each["acga"]) for name, each in by_id.items()}
     overlaps = {name: scores.overlap(predicted[name], true[name]) for name in by_id}
-    found = {"acga": scores.acga(list(overlaps.values()))}
+    section = metrics.known["experiment"]["sections"]["metrics"]
+
+    def of_acga(found: Sequence[tuple[int, int]], which: Sequence[Sample]) -> dict[str, Any]:
+        return scores.acga(found) | {"intervals": scores.intervals(found, None, _videos(which), **section)}
+
+    protocols = {"acga": of_acga(list(overlaps.values()), samples)}
     originals = [_original(sample, frames) for sample in samples]
     known = [mask for mask in originals if mask is not None]
     if len(known) == len(samples):
         masks = [scores.unpacked(each["coco"]) for each in predictions]
         of_coco = [scores.overlap(one, other) for one, other in zip(masks, known, strict=True)]
-        found["coco"] = scores.coco(of_coco, [each["confidence"] for each in predictions])
+        confidences = [each["confidence"] for each in predictions]
+        of_draws = scores.intervals(of_coco, confidences, _videos(samples), **section)
+        protocols["coco"] = scores.coco(of_coco, confidences) | {"intervals": of_draws}
     pairs = _several(samples)
     if pairs:
-        found["acga_several"] = scores.acga([overlaps[sample["id"]] for sample, _ in pairs])
-        found["acga_swapped"] = scores.acga(
-            [scores.overlap(predicted[other["id"]], true[sample["id"]]) for sample, other in pairs]
-        )
-        union = [scores.overlap(_union(frames[sample["clip"]]), true[sample["id"]]) for sample, _ in pairs]
-        found["every_actor"] = scores.acga(union)
-    return found, "coco" in found
+        which = [sample for sample, _ in pairs]
+        swapped = [scores.overlap(predicted[other["id"]], true[sample["id"]]) for sample, other in pairs]
+        union = [scores.overlap(_union(frames[sample["clip"]]), true[sample["id"]]) for sample in which]
+        protocols["acga_several"] = of_acga([overlaps[sample["id"]] for sample in which], which)
+        protocols["acga_swapped"] = of_acga(swapped, which)
+        protocols["every_actor"] = of_acga(union, which)
+    groups = {
+        group: scores.acga([overlaps[sample["id"]] for sample in samples if sample["group"] == group])
+        for group in sorted({sample["group"] for sample in samples} - {"", None})
+    }
+    ious = {name: scores.iou(found) for name, found in overlaps.items()}
+    return {"protocols": protocols, "groups": groups, "samples": ious}
+
+
+def _videos(samples: Sequence[Sample]) -> list[str]:
+    return [sample["clip"].rpartition("/")[0] for sample in samples]
 
 
 def _restored(sample: Sample, frames: Mapping[str, Any], large: Mapping[str, np.ndarray]) -> Mask:
@@ -140,32 +182,30 @@ def _several(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
 
 
 def _differences(found: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[str]:
-    for name in [*found, *(name for name in written if name not in found)]:
-        if name not in found or name not in written:
-            yield f"protocol {name} is {'not in metrics.json' if name in found else 'not what the predictions give'}"
-            continue
-        for key, value in _flat(found[name]).items():
-            said = _flat(written[name]).get(key)
-            if said is None or abs(said - value) > TOLERANCE:
-                yield f"{name} {key} is {said} in metrics.json; the predictions give {value}"
+    """Where metrics.json says something else."""
+    for about in ("protocols", "groups"):
+        of_found, of_written = found[about], written[about]
+        for name in [*of_found, *(name for name in of_written if name not in of_found)]:
+            if name not in of_found or name not in of_written:
+                place = "not in metrics.json" if name in of_found else "not what the predictions give"
+                yield f"{about[:-1]} {name} is {place}"
+            else:
+                yield from _numbers(name, _flat(of_found[name]), _flat(of_written[name]))
+    yield from _numbers("IoU of sample", found["samples"], written["samples"])
+
+
+def _numbers(name: str, found: Mapping[str, float], written: Mapping[str, float]) -> Iterator[str]:
+    for key in [*found, *(key for key in written if key not in found)]:
+        value, said = found.get(key), written.get(key)
+        if value is None or said is None or not abs(said - value) <= TOLERANCE:
+            yield f"{name} {key} is {said} in metrics.json; the predictions give {value}"
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, float]:
-    flat = {key: float(values[key]) for key in ("mean_iou", "overall_iou", "map", "samples")}
-    return flat | {f"precision {at}": float(value) for at, value in values["precision"].items()}
-
-
-def _of_page(page: str, protocols: Mapping[str, Any]) -> Iterator[str]:
-    """Whether the page's table of scores says what metrics.json does."""
-    rows = {}
-    for row in re.findall(r'<tr class="ours">(.*?)</tr>', page, flags=re.DOTALL):
-        cells = [cell.strip() for cell in row.split("<td>")[1:]]
-        rows[cells[0]] = cells[1:]
-    for name, values in protocols.items():
-        numbers = [*values["precision"].values(), values["map"], values["overall_iou"], values["mean_iou"]]
-        interval = " to ".join(f"{100 * bound:.1f}" for bound in values["intervals"]["mean_iou"])
-        expected = [str(values["samples"]), *(f"{100 * value:.1f}" for value in numbers), interval]
-        if rows.get(name) != expected:
-            yield f"the page says {rows.get(name)} of {name}, not {expected}"
-    for name in rows.keys() - protocols.keys():
-        yield f"the page has scores of {name}, which metrics.json does not"
+    """Every number by its name."""
+    bounds = {
+        f"{key}, {end} of 95 %": float(value)
+        for key, interval in values.get("intervals", {}).items()
+        for end, value in zip(("lower end", "upper end"), interval, strict=True)
+    }
+    return scores.flat(values) | {"samples": float(values["samples"])} | bounds

@@ -14,7 +14,7 @@ import numpy as np
 SMOOTH = 1e-6
 COARSE = (0.5, 0.6, 0.7, 0.8, 0.9)
 FINE = tuple(percent / 100 for percent in range(50, 100, 5))
-RECALLS = 101
+RECALLS = np.linspace(0.0, 1.0, 101)
 
 Mask = np.ndarray
 """A mask (h, w) of bool."""
@@ -64,8 +64,13 @@ def coco(overlaps: Sequence[tuple[int, int]], confidences: Sequence[float]) -> d
     return _scores(overlaps, ious, {at: float((ious > at).mean()) for at in COARSE}, average)
 
 
+def iou(overlap: tuple[int, int]) -> float:
+    """Intersection over union; 1 for two empty masks."""
+    return (overlap[0] + SMOOTH) / (overlap[1] + SMOOTH)
+
+
 def _ious(overlaps: Sequence[tuple[int, int]]) -> np.ndarray:
-    return np.array([(common + SMOOTH) / (union + SMOOTH) for common, union in overlaps])
+    return np.array([iou(each) for each in overlaps])
 
 
 def _mean(values: Any) -> float:
@@ -74,16 +79,47 @@ def _mean(values: Any) -> float:
 
 
 def _average_precision(right: np.ndarray) -> float:
-    """The mean of the best precision at or beyond 101 recalls."""
-    total, hits, points = len(right), 0, []
-    for rank, is_right in enumerate(right, start=1):
-        hits += bool(is_right)
-        points.append((hits / total, hits / rank))
-    best: list[float] = []
-    for step in range(RECALLS):
-        beyond = [precision for recall, precision in points if recall >= step / (RECALLS - 1)]
-        best.append(max(beyond, default=0.0))
-    return sum(best) / RECALLS
+    """The mean of the best precision at or beyond 101 recalls, which are COCO's to the last bit."""
+    hits = np.cumsum(right)
+    precision = hits / np.arange(1, len(right) + 1)
+    best = [*np.maximum.accumulate(precision[::-1])[::-1], 0.0]  # at each rank or after it; nothing after the last
+    reached = np.searchsorted(hits / len(right), RECALLS)
+    return _mean(best[min(place, len(right))] for place in reached)
+
+
+def intervals(
+    overlaps: Sequence[tuple[int, int]],
+    confidences: Sequence[float] | None,
+    videos: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of the scores: as many videos as there are, drawn again and again with all their samples."""
+    names = sorted(set(videos))
+    of_video = {name: [place for place, video in enumerate(videos) if video == name] for name in names}
+    words = np.random.PCG64(np.random.SeedSequence([seed])).random_raw(resamples * len(names))
+    drawn: dict[str, list[float]] = {}
+    for draw in np.split(words, resamples):
+        places = sorted(place for word in draw for place in of_video[names[int(word) % len(names)]])
+        chosen = [overlaps[place] for place in places]
+        found = acga(chosen) if confidences is None else coco(chosen, [confidences[place] for place in places])
+        for name, value in flat(found).items():
+            drawn.setdefault(name, []).append(value)
+    return {name: (_quantile(values, 0.025), _quantile(values, 0.975)) for name, values in drawn.items()}
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    """Between the two values that lie around it, in proportion."""
+    ordered, place = sorted(values), share * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+def flat(found: Mapping[str, Any]) -> dict[str, float]:
+    """The scores by name, precisions as "precision 0.5"."""
+    values = {key: float(found[key]) for key in ("mean_iou", "overall_iou", "map")}
+    return values | {f"precision {at}": float(value) for at, value in found["precision"].items()}
 
 
 def _scores(
