@@ -7,9 +7,8 @@ data set gets the mask that a run predicts for it. A few clips are held at a tim
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from models.acga import ACGA
 from models.folded import folded
 from models.inference import predict
 from models.metrics import acga_prediction, coco_prediction
-from pipeline import locks, run
+from pipeline import folders, locks, run
 from pipeline.config import Config
 from pipeline.overview import Overview
 from pipeline.recipes.compute import prepare
@@ -64,44 +63,41 @@ def segment(config: Config, store: Path, request: Request, progress: Callable[[i
 
     Raises CannotSegment, and what decoding, reading weights and looking up words raise.
     """
+    _check(request)
+    device = prepare(config.compute.model_dump())
+    files, index = _from_store(config, store) if request.model is None else (_given(config, request.model), None)
+    networks = [Network(config, stream, path, device) for stream, path in files.items()]
+    words = _words(config, request.queries, index)
+    with Decoder() as decoder:
+        video, numbers = _video(decoder, config, request)
+        with folders.whole(request.to) as folder:
+            overview = Overview(request.queries, numbers)
+            masks = []
+            for number, frame, found in _segmented(decoder, networks, config, video, numbers, words):
+                masks += _written(folder, number, request.queries, found)
+                overview.add(number, frame, [mask for mask, _, _ in found])
+                progress(len(masks) // len(request.queries), len(numbers))
+            overview.write(folder / "overview.png")
+            document = {
+                "video": str(request.video),
+                "height": video.height,
+                "width": video.width,
+                "models": {stream: str(path) for stream, path in files.items()},
+                "queries": list(request.queries),
+                "words_without_vector": list(words.missing),
+                "queries_cut": [request.queries[place] for place in words.truncated],
+                "masks": masks,
+            }
+            (folder / "masks.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    return document
+
+
+def _check(request: Request) -> None:
     for query in request.queries:
         if not tokens(query):
             raise CannotSegment(f"--query {query!r} has no words; describe the actor, as in 'the red dog on the left'")
     if request.to.exists():
         raise CannotSegment(f"--to {request.to} exists; give a folder that does not")
-    device = prepare(config.compute.model_dump())
-    files, index = _from_store(config, store) if request.model is None else (_given(config, request.model), None)
-    networks = [Network(config, stream, path, device) for stream, path in files.items()]
-    words = _words(config, request.queries, index)
-    scratch = request.to.with_name(f"{request.to.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    with Decoder() as decoder:
-        video, numbers = _video(decoder, config, request)
-        scratch.mkdir(parents=True)
-        overview = Overview(request.queries, numbers)
-        masks = []
-        for start in range(0, len(numbers), PORTION):
-            portion = numbers[start : start + PORTION]
-            clips = decode(decoder, _source(video, portion), config.frames.length, config.frames.limit_seconds, False)
-            for number, responses in _responses(networks, config, clips, portion, words):
-                found = [_masks(response, video) for response in responses]
-                masks += _written(scratch, number, request.queries, found)
-                overview.add(number, _labelled(clips, number), [mask for mask, _, _ in found])
-                progress(len(masks) // len(request.queries), len(numbers))
-    overview.write(scratch / "overview.png")
-    document = {
-        "video": str(request.video),
-        "height": video.height,
-        "width": video.width,
-        "models": {stream: str(path) for stream, path in files.items()},
-        "queries": list(request.queries),
-        "words_without_vector": list(words.missing),
-        "queries_cut": [request.queries[place] for place in words.truncated],
-        "masks": masks,
-    }
-    (scratch / "masks.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    scratch.rename(request.to)
-    return document
 
 
 class Network:
@@ -157,6 +153,26 @@ class OfClip:
         return predict(self.model, self.features, self.words[list(indices)], clip, precision).large
 
 
+Masks = tuple[np.ndarray, np.ndarray, float]
+
+
+def _segmented(
+    decoder: Decoder,
+    networks: Sequence[Network],
+    config: Config,
+    video: Source,
+    numbers: Sequence[int],
+    words: WordVectors,
+) -> Iterator[tuple[int, np.ndarray, list[Masks]]]:
+    """Each frame's number, its picture (RGB) and its masks for all sentences."""
+    for start in range(0, len(numbers), PORTION):
+        source = replace(video, labelled=tuple(numbers[start : start + PORTION]))
+        clips = decode(decoder, source, config.frames.length, config.frames.limit_seconds, verify=False)
+        for number, responses in _responses(networks, config, clips, source.labelled, words):
+            frame = clips.frames(number)[config.frames.length // 2]
+            yield number, frame, [_masks(response, video) for response in responses]
+
+
 def _responses(
     networks: Sequence[Network], config: Config, clips: Clips, numbers: Sequence[int], words: WordVectors
 ) -> Iterator[tuple[int, list[Float[torch.Tensor, "s s"]]]]:
@@ -169,9 +185,6 @@ def _responses(
         for start in range(0, len(vectors), section["batch"]):
             found += fused(seen, range(start, min(start + section["batch"], len(vectors))), section)
         yield number, found
-
-
-Masks = tuple[np.ndarray, np.ndarray, float]
 
 
 def _masks(response: Float[torch.Tensor, "s s"], video: Source) -> Masks:
@@ -193,10 +206,6 @@ def _written(folder: Path, number: int, queries: Sequence[str], found: Sequence[
     return entries
 
 
-def _labelled(clips: Clips, number: int) -> np.ndarray:
-    return clips.frames(number)[len(clips.indices[number]) // 2]
-
-
 def _video(decoder: Decoder, config: Config, request: Request) -> tuple[Source, tuple[int, ...]]:
     """The video, opened, and the frames to segment."""
     try:
@@ -208,10 +217,6 @@ def _video(decoder: Decoder, config: Config, request: Request) -> tuple[Source, 
         raise CannotSegment(f"--frame {max(numbers)}: {request.video} has the frames 1 to {first.count}")
     height, width = first.frames[0].shape[:2]
     return Source(request.video.name, request.video, height, width, first.count, 0, ()), tuple(sorted(set(numbers)))
-
-
-def _source(video: Source, numbers: Sequence[int]) -> Source:
-    return Source(video.id, video.path, video.height, video.width, video.frames, video.last, tuple(numbers))
 
 
 def _words(config: Config, queries: Sequence[str], index: Path | None) -> WordVectors:

@@ -10,6 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
+from pipeline import folders
 from pipeline.audit import page
 from pipeline.audit.audit import Audit
 from pipeline.config import ConfigError
@@ -25,12 +26,9 @@ def write(audit: Audit, folder: Path, command: str) -> None:
         raise ConfigError(f"--bundle {folder} exists; give a folder that does not")
     if audit.certificate is None:
         raise ConfigError("there is no certificate to put into a bundle: the audit failed; see its findings")
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    _collect(audit, part, command)
-    _describe(audit, part, command)
-    part.rename(folder)
+    with folders.whole(folder) as part:
+        _collect(audit, part, command)
+        _describe(audit, part, command)
 
 
 def _collect(audit: Audit, folder: Path, command: str) -> None:

@@ -19,12 +19,12 @@ def segment(acga: Acga, store: Path, video: Path, to: Path, *arguments: object) 
     return done.document
 
 
-def published(store: Path, stage: str, name: str, label: str) -> Any:
-    """A JSON file of a stage's only artifact of a label."""
-    for path in (store / stage).glob("*/manifest.json"):
-        manifest = json.loads(path.read_bytes())
+def published(folders: list[str], name: str, label: str) -> Any:
+    """A JSON file of the artifact of a label."""
+    for folder in map(Path, folders):
+        manifest = json.loads((folder / "manifest.json").read_bytes())
         if manifest["label"] == label:
-            return json.loads((path.parent / manifest["attempt"] / name).read_bytes())
+            return json.loads((folder / manifest["attempt"] / name).read_bytes())
     raise AssertionError(label)
 
 
@@ -33,27 +33,43 @@ def raw_video(store: Path, name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["the store's model", "a file"])
+LEARNT = ("--set", "training.lr=0.01")  # at which two epochs give masks that are neither empty nor everything
+BOTH = (*LEARNT, "--set", "visual.modality=both", "--set", "prediction.fusion=[2.0, 1.0]")
+RESNET = (*LEARNT, "--set", "visual.backbone=resnet18", "--set", "visual.width=1.0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        pytest.param(LEARNT, False, id="RGB"),
+        pytest.param(LEARNT, True, id="a file of weights"),
+        pytest.param(BOTH, False, id="RGB and flow", marks=pytest.mark.slow),
+        pytest.param(RESNET, False, id="ResNet", marks=pytest.mark.slow),
+    ],
+)
 def test_a_test_video_gets_the_masks_that_a_run_predicts(
-    acga: Acga, finished: Run, store: Path, tmp_path: Path, given: bool
+    acga: Acga, store: Path, tmp_path: Path, settings: tuple[str, ...], given: bool
 ) -> None:
-    samples = published(store, "Samples", "samples.json", "test")["samples"]
-    predicted = {each["id"]: each for each in published(store, "Predictions", "predictions.json", "")["samples"]}
+    artifacts = acga.run(store, "--until", "Predictions", *settings)["artifacts"]
+    samples = published(artifacts["Samples"], "samples.json", "test")["samples"]
+    predicted = published(artifacts["Predictions"], "predictions.json", "")["samples"]
     video = samples[0]["clip"].rpartition("/")[0]
     wanted = [sample for sample in samples if sample["clip"].startswith(f"{video}/")]
     queries = list(dict.fromkeys(sample["text"] for sample in wanted))
-    arguments = [part for query in queries for part in ("--query", query)]
+    arguments = [*settings, *(part for query in queries for part in ("--query", query))]
     arguments += [part for sample in wanted for part in ("--frame", int(sample["clip"].rpartition("/")[2]))]
     if given:
-        (model,) = (store / "TrainedModel").glob("*/attempt-*/model.safetensors")
+        (model,) = Path(artifacts["TrainedModel"][0]).glob("attempt-*/model.safetensors")
         arguments += ["--model", model]
     found = segment(acga, store, raw_video(store, video), tmp_path / "masks", *arguments)
     masks = {(entry["frame"], entry["query"]): entry for entry in found["masks"]}
+    of_sample = {each["id"]: each for each in predicted}
     for sample in wanted:
-        own = masks[int(sample["clip"].rpartition("/")[2]), sample["text"]]
-        expected = predicted[sample["id"]]
+        own, expected = masks[int(sample["clip"].rpartition("/")[2]), sample["text"]], of_sample[sample["id"]]
         assert (own["coco"], own["acga"]) == (expected["coco"], expected["acga"])
         assert own["confidence"] == pytest.approx(expected["confidence"], abs=1e-6)
+    seen = [decode_rle(entry["acga"]).mean() for entry in found["masks"]]
+    assert any(0 < share < 1 for share in seen), "masks that tell something"
 
 
 def mine(folder: Path, frames: int) -> Path:
