@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS,)
@@ -29,6 +31,21 @@ def trouble(error: BaseException) -> str | None:
 def full(folder: Path) -> str | None:
     """The same words where hardly a byte is free under a folder."""
     return FULL_DISK.format(f" under {folder}") if shutil.disk_usage(folder).free < NOTHING else None
+
+
+def hush() -> None:
+    """Keep destructors from repeating what a disk's trouble is: HDF5's objects do, one by one, after it was raised."""
+    sys.excepthook, sys.unraisablehook = _uncaught, _unraisable  # Cython speaks through both
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if trouble(error) is None:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _unraisable(raised: sys.UnraisableHookArgs) -> None:
+    if raised.exc_value is None or trouble(raised.exc_value) is None:
+        sys.__unraisablehook__(raised)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

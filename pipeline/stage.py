@@ -240,6 +240,7 @@ class Stage(luigi.Task):
 
 def speak() -> None:
     """Log as people want to read it, in whichever process this is; Luigi's own words go to nobody."""
+    disk.hush()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("luigi-interface").setLevel(logging.CRITICAL + 1)
     logging.getLogger("luigi").setLevel(logging.CRITICAL + 1)

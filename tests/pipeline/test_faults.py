@@ -236,6 +236,7 @@ def test_on_a_disk_that_grows_every_run_goes_a_little_further(acga: Acga, finish
     assert len(runs) >= 4 and [code for _, code, _ in runs] == [3] * (len(runs) - 1) + [0]
     for size, _, errors in runs[:-1]:
         assert "the disk is full" in errors.splitlines()[-1], (size, errors[-800:])
+        assert "Traceback" not in errors, (size, errors)
     kept = disk.with_name("disk-kept")
     acga.run(kept)
     assert data_files(kept) == data_files(finished.store)
