@@ -24,6 +24,8 @@ from pipeline.audit.verdicts import Check, check
 from pipeline.config import ConfigError
 from pipeline.key import ROOT
 
+ALL_OF_IT = "--steps 0 trains all of it again"
+
 
 def share(text: str) -> str:
     """The argument of --rebuild: a number of tasks a stage, a percentage, or "all"."""
@@ -82,14 +84,16 @@ def rederivation(
 
 def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, Any]:
     """What came of building one artifact again: {"error", "equal", "difference", ...}."""
-    replays = _replays(node, steps)
-    if replays and (processes := node.known["experiment"]["sections"]["training"]["processes"]) > 1:
-        error = f"{processes} processes trained it, and one would not give the same bits; --steps 0 trains all of it"
-        return {"error": error, "equal": False, "difference": ""}
+    partly = steps > 0 and _was_trained(node)
+    replays = _replays(node, steps) if partly else []
+    if partly and (processes := node.known["experiment"]["sections"]["training"]["processes"]) > 1:
+        return _open(f"{processes} processes trained it, and one would not give the same bits; {ALL_OF_IT}")
+    if partly and not replays:
+        return _open(f"its training noted nothing after {steps} steps or fewer; {ALL_OF_IT}")
     with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
         scratch = Path(folder)
         if missing := _lay_out(subject, node, scratch):
-            return {"error": missing, "equal": False, "difference": ""}
+            return _open(missing)
         order = {
             "store": str(scratch),
             "original": str(node.attempt.resolve()),
@@ -108,18 +112,28 @@ def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, 
             command, input=json.dumps(order), capture_output=True, text=True, check=False, env=environment
         )
         if done.returncode:
-            return {"error": done.stderr.strip().rpartition("\n")[2][-400:], "equal": False, "difference": ""}
+            return _open(done.stderr.strip().rpartition("\n")[2][-400:])
         return dict(json.loads(done.stdout.strip().rpartition("\n")[2]))
+
+
+def _open(error: str) -> dict[str, Any]:
+    """What could not be built again, and so not be compared."""
+    return {"error": error, "equal": False, "difference": ""}
+
+
+def _was_trained(node: Node) -> bool:
+    return node.place.stage == "TrainedModel" and _training(node)["origin"] == "trained"
+
+
+def _training(node: Node) -> dict[str, Any]:
+    return dict(json.loads((node.attempt / "training.json").read_bytes()))
 
 
 def _replays(node: Node, steps: int) -> list[tuple[int, int, str]]:
     """What is to be trained again at most: epoch, steps of it, and the digest of the weights that training noted."""
-    path = node.attempt / "training.json"
-    if node.place.stage != "TrainedModel" or not path.exists():
-        return []
     found = []
-    for epoch, noted in json.loads(path.read_bytes())["trail"].items():
-        known = [int(step) for step in noted if int(step) <= steps]
+    for epoch, noted in _training(node)["trail"].items():
+        known = [int(step) for step in noted if int(step) <= steps] if isinstance(noted, dict) else []
         found += [(int(epoch), max(known), noted[str(max(known))])] if known else []
     return found
 
@@ -128,7 +142,7 @@ def _end(node: Node) -> str:
     """The digest of the weights that training ended with; "" where it went back to those of its best epoch."""
     if node.known["experiment"]["sections"]["training"]["validation"]:
         return ""
-    *_, noted = json.loads((node.attempt / "training.json").read_bytes())["trail"].values()
+    *_, noted = _training(node)["trail"].values()
     return str(noted[max(noted, key=int)])
 
 

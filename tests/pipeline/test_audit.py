@@ -270,3 +270,13 @@ def test_several_seeds_give_mean_and_spread(acga: Acga, store: Path) -> None:
     contents = {each["content"] for (stage, _), each in manifests(store).items() if stage == "TrainedModel"}
     assert len(contents) == 3
     assert audit(acga, store, "--set", "report.seeds=3")[0] == 0
+
+
+@pytest.mark.slow
+def test_training_in_several_processes_is_not_replayed_in_part(acga: Acga, store: Path) -> None:
+    settings = ("--set", "training.processes=2")
+    acga.run(store, *settings)
+    code, document = audit(acga, store, "--rebuild", 1, *settings)
+    assert (code, document["checks"]["H"]["verdict"]) == (0, "INCONCLUSIVE")
+    (finding,) = document["checks"]["H"]["findings"]
+    assert "TrainedModel" in finding and "2 processes" in finding and "--steps 0" in finding
