@@ -68,6 +68,8 @@ def _difference(first: Scored, other: Scored, resamples: int, seed: int) -> tupl
 
 
 def _scored(name: str, config: Config, store: Path) -> Scored:
+    if not (store / "Metrics").is_dir():  # before the raw files are listed, or even drawn
+        raise _absent(name, "Metrics", store)
     (task,) = run.prepare(config, store, "Metrics")
     metrics = json.loads((_files(name, task, store) / "metrics.json").read_bytes())
     (samples,) = (below for below in task.upstream_tasks if "Samples" in below.provides)
@@ -79,6 +81,10 @@ def _files(name: str, task: Stage, store: Path) -> Path:
     """The folder of a task's files, kept until this process ends."""
     place: Artifact | None = task.artifact()
     if place is None or not place.complete():
-        raise NotScored(f"{name}: its {task.stage} are not in {store}; run `acga run {name}` first")
+        raise _absent(name, task.stage, store)
     locks.keep(place.folder / "lock")
     return place.files()
+
+
+def _absent(name: str, stage: str, store: Path) -> NotScored:
+    return NotScored(f"{name}: its {stage} are not in {store}; run `acga run {name}` first")

@@ -232,17 +232,21 @@ def _given(config: Config, model: Path) -> Mapping[str, Path]:
 
 def _from_store(config: Config, store: Path) -> tuple[Mapping[str, Path], Path | None]:
     """The weights that a run of the config left in the store, by stream; and the place of an index of its vectors."""
+    if not (store / "TrainedModel").is_dir():  # before the raw files are listed, or even drawn
+        raise _untrained(store)
     files, index = {}, None
     for task in run.prepare(config, store, "TrainedModel"):
         place = task.artifact()
         if place is None or not place.complete():
-            raise CannotSegment(
-                f"{task.stage} {task.label} of this config is not in {store}; run `acga run CONFIG --until"
-                " TrainedModel` first, or give --model FILE"
-            )
+            raise _untrained(store)
         locks.keep(place.folder / "lock")
         files[task.label] = place.files() / "model.safetensors"
         vectors = task.raw["files"].get("text.vectors")
         if vectors is not None and Path(vectors["path"]).is_file():
             index = store / "cache" / f"{vectors['sha256']}.index"
     return files, index
+
+
+def _untrained(store: Path) -> CannotSegment:
+    remedy = "run `acga run CONFIG --until TrainedModel` first, or give --model FILE"
+    return CannotSegment(f"the trained network of this config is not in {store}; {remedy}")

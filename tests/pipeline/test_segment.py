@@ -126,3 +126,13 @@ def test_what_cannot_be_done_is_said_and_nothing_is_left(
     assert done.code == 2, done.errors
     assert words in done.errors.splitlines()[-1] and "Traceback" not in done.errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.mp4"]
+
+
+@pytest.mark.parametrize(
+    "command", [("segment", "README.md", "--query", "a dog", "--to", "to", "--config"), ("compare",)]
+)
+def test_an_empty_store_is_known_at_once(acga: Acga, tmp_path: Path, command: tuple[str, ...]) -> None:
+    done = acga(*command, acga.config, "--store", tmp_path / "store")
+    assert done.code == 2
+    assert "first" in done.errors.splitlines()[-1] and "`acga run" in done.errors
+    assert not (tmp_path / "store").exists(), "nothing was drawn or listed"
