@@ -54,6 +54,8 @@ def do_compare(options: argparse.Namespace) -> int:
             scores = row["scores"]
             line = f"  {name:32}  mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
             print(f"{line}   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}{_difference(row)}")
+    if any(_difference(row) for row in found["protocols"].get("acga", {}).values()):
+        print("last column: mean IoU against the first, with the 95 % interval over videos (the same for both)")
     for text in found["not_compared"]:
         print(text)
     return DONE
