@@ -38,15 +38,16 @@ class CrossGuidedAttention(nn.Module):
         height, width = visual.shape[-2:]
         gate = rearrange(self.gate(words.amax(-1)), "b f -> b 1 f")
         if self.mode == "plain":
-            cells = located_cells(visual[clip])
+            cells = located_cells(of_clips(visual, clip))
             language = attend_words(self.reduce(cells), words)
             vision = attend_cells(self.key(cells) * gate, self.query(cells) * gate, self.value(cells))
         else:
             # Once a clip; a gate on both sides of a product is its square on one, and coordinates are not looked at.
             cells, channels = located_cells(visual), visual.shape[1]
-            language = attend_words(self.reduce(cells)[clip], words)
+            language = attend_words(of_clips(self.reduce(cells), clip), words)
             values = functional.linear(cells, self.value.weight[:channels], self.value.bias[:channels])
-            vision = attend_cells(self.key(cells)[clip] * gate.square(), self.query(cells)[clip], values[clip])
+            keys, queries, values = (of_clips(each, clip) for each in (self.key(cells), self.query(cells), values))
+            vision = attend_cells(keys * gate.square(), queries, values)
         return (
             rearrange(vision[..., : visual.shape[1]], "b (h w) v -> b v h w", h=height, w=width),
             rearrange(language, "b (h w) d -> b d h w", h=height, w=width),
@@ -61,7 +62,16 @@ class SentenceTiling(nn.Module):
     ) -> tuple[Float[Tensor, "b v h w"], Float[Tensor, "b d h w"]]:
         """Return the visual features of each sentence's clip and the sentence at every cell."""
         height, width = visual.shape[-2:]
-        return visual[clip], repeat(words.amax(-1), "b d -> b d h w", h=height, w=width)
+        return of_clips(visual, clip), repeat(words.amax(-1), "b d -> b d h w", h=height, w=width)
+
+
+def of_clips(values: Float[Tensor, "c ..."], clip: Int64[Tensor, " b"]) -> Float[Tensor, "b ..."]:
+    """Return the row of each sentence's clip.
+
+    Not `values[clip]`: on a CPU its gradient is added up in whatever order threads come by, with other last bits each
+    time; that of `index_select` in the order of the sentences.
+    """
+    return values.index_select(0, clip)
 
 
 def located_cells(visual: Float[Tensor, "c v h w"]) -> Float[Tensor, "c n f"]:

@@ -120,3 +120,31 @@ def test_without_attention_every_cell_gets_the_maximum_over_the_words():
     for y in range(HEIGHT):
         for x in range(WIDTH):
             assert torch.equal(language[:, :, y, x], words.max(-1).values)
+
+
+@pytest.fixture
+def several_threads():
+    """More threads than cores, so that they come by in ever other orders."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "module", [CrossGuidedAttention(40, 16), CrossGuidedAttention(40, 16, "plain"), SentenceTiling()]
+)
+def test_gradients_have_the_same_bits_in_whatever_order_threads_come_by(module, several_threads):
+    generator = Generator().manual_seed(3)
+    visual = torch.randn(2, 40, 16, 16, generator=generator)
+    words, clip = torch.randn(15, 16, 6, generator=generator), torch.tensor([0] * 8 + [1] * 7)
+    pull = torch.randn(15, 40, 16, 16, generator=generator)
+
+    def gradient() -> torch.Tensor:
+        leaf = visual.clone().requires_grad_()
+        vision, language = module(leaf, words, clip)
+        ((vision * pull).sum() + language.square().sum()).backward()
+        return leaf.grad
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(40))
