@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (trouble := disk.trouble(error)) is not None:
             return _refuse(trouble, FAILED)
+        if (unusable := disk.unusable(error)) is not None:
+            return _refuse(unusable, USAGE)
         if type(error).__module__.partition(".")[0] not in ("data", "extractors", "models", "pipeline"):
             raise
         return _refuse(error, USAGE)

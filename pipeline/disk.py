@@ -1,4 +1,4 @@
-"""Errors of the disk under a store, in words: it is full, or cannot be written to."""
+"""Errors of the disk, in words: it is full, or a path cannot be read from or written to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import TracebackType
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS,)
+UNUSABLE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 FULL_DISK = "the disk is full{}; free some space (`acga gc CONFIG` lists what can go) and run again"
 NOTHING = 1 << 20  # bytes; with fewer not even a line of the journal may find room
 
@@ -25,6 +26,13 @@ def trouble(error: BaseException) -> str | None:
             return FULL_DISK.format(where)
         if _is(each, READ_ONLY):
             return f"the store cannot be written to{where}: its file system is read-only; give --store another folder"
+    return None
+
+
+def unusable(error: BaseException) -> str | None:
+    """What is wrong with a path that nothing can be read from or written to, where an error is about that."""
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}; give another path, or make this one usable"
     return None
 
 

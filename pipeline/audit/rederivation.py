@@ -84,8 +84,11 @@ def rederivation(
 
 def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, Any]:
     """What came of building one artifact again: {"error", "equal", "difference", ...}."""
-    partly = steps > 0 and _was_trained(node)
-    replays = _replays(node, steps) if partly else []
+    try:
+        partly = steps > 0 and _was_trained(node)
+        replays = _replays(node, steps) if partly else []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _open(f"its training.json cannot be read ({type(error).__name__}: {error})")
     if partly and (processes := node.known["experiment"]["sections"]["training"]["processes"]) > 1:
         return _open(f"{processes} processes trained it, and one would not give the same bits; {ALL_OF_IT}")
     if partly and not replays:
@@ -133,7 +136,7 @@ def _replays(node: Node, steps: int) -> list[tuple[int, int, str]]:
     """What is to be trained again at most: epoch, steps of it, and the digest of the weights that training noted."""
     found = []
     for epoch, noted in _training(node)["trail"].items():
-        known = [int(step) for step in noted if int(step) <= steps] if isinstance(noted, dict) else []
+        known = [int(step) for step in noted if int(step) <= steps]
         found += [(int(epoch), max(known), noted[str(max(known))])] if known else []
     return found
 

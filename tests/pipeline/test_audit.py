@@ -248,6 +248,7 @@ def test_a_waived_check_is_listed_with_its_reason(acga: Acga, store: Path) -> No
         (("--rebuild", "some"), "a number of tasks a stage"),
         (("--compare", "README.md"), "is no certificate"),
         (("--bundle", "docs"), "exists; give a folder that does not"),
+        (("--bundle", "README.md/bundle"), "README.md: File exists; give another path"),
     ],
 )
 def test_impossible_requests_are_refused(acga: Acga, finished: Run, arguments: tuple[str, ...], words: str) -> None:
@@ -280,3 +281,18 @@ def test_training_in_several_processes_is_not_replayed_in_part(acga: Acga, store
     assert (code, document["checks"]["H"]["verdict"]) == (0, "INCONCLUSIVE")
     (finding,) = document["checks"]["H"]["findings"]
     assert "TrainedModel" in finding and "2 processes" in finding and "--steps 0" in finding
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut"])
+def test_training_whose_record_is_damaged_fails_for_that_and_is_not_replayed(
+    acga: Acga, store: Path, damage: str
+) -> None:
+    (record,) = (store / "TrainedModel").glob("*/attempt-*/training.json")
+    if damage == "removed":
+        record.unlink()
+    else:
+        record.write_bytes(record.read_bytes()[:-40])
+    code, document = audit(acga, store, "--rebuild", 1)
+    found = verdicts(document)
+    assert (code, found["G"], found["H"]) == (1, "FAIL", "INCONCLUSIVE"), document["checks"]["H"]
+    assert any("training.json" in text for text in document["checks"]["H"]["findings"])

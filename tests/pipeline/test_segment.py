@@ -114,6 +114,7 @@ def test_frames_do_not_depend_on_which_others_are_asked_for(acga: Acga, store: P
             "run `acga run CONFIG --until TrainedModel` first",
         ),
         (("{video}", "--query", "a dog", "--to", "docs"), "exists; give a folder that does not"),
+        (("{video}", "--query", "a dog", "--to", "README.md/masks"), "README.md: File exists; give another path"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_left(
