@@ -28,7 +28,7 @@ bench: $(VENV)/installed   ## what is fast, measured on this machine
 	for script in stages catalogue decoding text shards trunk disk memory network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
 
 gpu-check:   ## parity, training, exact resume and speed on a GPU; installs nothing, uses PYTHON as it is
-	$(PYTHON) tests/gpu_check.py
+	$(PYTHON) tests/gpu/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from einops import reduce
@@ -13,6 +13,13 @@ from data.letterbox import Letterbox
 
 MEDIUM_CELL = 4
 SMALL_CELL = 16
+
+
+class RunLengths(TypedDict):
+    """A mask in COCO's compressed run lengths: `size` is [height, width]."""
+
+    size: list[int]
+    counts: str
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,13 @@ def pyramid(mask: UInt8[np.ndarray, "h w"], box: Letterbox, threshold: float) ->
     return Pyramid(large, _covered(large, MEDIUM_CELL, threshold), _covered(large, SMALL_CELL, threshold))
 
 
-def encode_rle(mask: UInt8[np.ndarray, "h w"]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask: {"size": [h, w], "counts": text}."""
+def encode_rle(mask: UInt8[np.ndarray, "h w"]) -> RunLengths:
+    """COCO's compressed run lengths of a mask."""
     encoded = coco.encode(np.asfortranarray(mask))
     return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
-def decode_rle(encoded: dict[str, Any]) -> UInt8[np.ndarray, "h w"]:
+def decode_rle(encoded: RunLengths) -> UInt8[np.ndarray, "h w"]:
     """The mask (0 or 1) of COCO's compressed run lengths."""
     with warnings.catch_warnings():  # pycocotools 2.0 does not know NumPy 2's `copy` keyword
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)

@@ -8,9 +8,9 @@ from einops import rearrange
 from jaxtyping import Float, Float16, Float32, UInt8
 from torch import Tensor
 
-from models.backbones import Backbone
-from models.i3d import to_unit_range
-from models.order import prefetched
+from models.backbones.backbone import Backbone
+from models.backbones.i3d import to_unit_range
+from models.training.sampling import prefetched
 
 Clips = UInt8[np.ndarray, "n t s s 3"] | Float16[np.ndarray, "n t s s 2"]
 

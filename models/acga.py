@@ -11,12 +11,17 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from models.attention import CrossGuidedAttention, SentenceTiling
-from models.backbones import Backbone, BackboneSizes, assemble_backbone, sizes_of
-from models.convolution import working_precision
+from models.backbones.backbone import Backbone, BackboneSizes, assemble_backbone, sizes_of
+from models.backbones.i3d import Mixed
+from models.backbones.initialisation import (
+    initialise_averaging,
+    initialise_default,
+    initialise_kaiming,
+    initialise_linear,
+)
 from models.decoder import Decoder, Responses
-from models.i3d import Mixed
-from models.inception import mixed
-from models.initialisation import initialise_averaging, initialise_default, initialise_kaiming, initialise_linear
+from models.fast.convolution import working_precision
+from models.fast.inception import mixed
 from models.layers import Mode
 
 LIKENESS_GATE = 3.0  # with 208 visual channels: logits of about 10 times the cosine
@@ -157,7 +162,7 @@ def build(
         initialise_linear(part, generator)
     if initialisation == "scaled":
         scale_visual_columns(model.attention, video.channels[video.head_name])
-        attend_to_likeness(model.attention)
+        initialise_as_similarity(model.attention)
         for head in (model.decoder.mask_small, model.decoder.mask_medium, model.decoder.mask_large):
             initialise_kaiming(head, generator)
         if model.decoder.fusion is not None:
@@ -186,7 +191,7 @@ def scale_visual_columns(attention: CrossGuidedAttention | SentenceTiling, chann
                 linear.weight[:, :channels] *= math.sqrt(channels)
 
 
-def attend_to_likeness(attention: CrossGuidedAttention | SentenceTiling) -> None:
+def initialise_as_similarity(attention: CrossGuidedAttention | SentenceTiling) -> None:
     """Let cells attend to cells like themselves from the first step; a tiling has no such attention.
 
     Small random gates make the attention over cells uniform, so that every cell sees the mean of the frame and nothing

@@ -38,12 +38,12 @@ class CrossGuidedAttention(nn.Module):
         height, width = visual.shape[-2:]
         gate = rearrange(self.gate(words.amax(-1)), "b f -> b 1 f")
         if self.mode == "plain":
-            cells = located_cells(of_clips(visual, clip))
+            cells = cells_with_coordinates(of_clips(visual, clip))
             language = attend_words(self.reduce(cells), words)
             vision = attend_cells(self.key(cells) * gate, self.query(cells) * gate, self.value(cells))
         else:
             # Once a clip; a gate on both sides of a product is its square on one, and coordinates are not looked at.
-            cells, channels = located_cells(visual), visual.shape[1]
+            cells, channels = cells_with_coordinates(visual), visual.shape[1]
             language = attend_words(of_clips(self.reduce(cells), clip), words)
             values = functional.linear(cells, self.value.weight[:channels], self.value.bias[:channels])
             keys, queries, values = (of_clips(each, clip) for each in (self.key(cells), self.query(cells), values))
@@ -74,7 +74,7 @@ def of_clips(values: Float[Tensor, "c ..."], clip: Int64[Tensor, " b"]) -> Float
     return values.index_select(0, clip)
 
 
-def located_cells(visual: Float[Tensor, "c v h w"]) -> Float[Tensor, "c n f"]:
+def cells_with_coordinates(visual: Float[Tensor, "c v h w"]) -> Float[Tensor, "c n f"]:
     """Return each cell's features followed by its coordinates, as a row."""
     clips, _, height, width = visual.shape
     where = repeat(coordinates(height, width, visual.device, visual.dtype), "k h w -> c k h w", c=clips)

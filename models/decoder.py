@@ -8,10 +8,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from models import fast, plain
-from models.convolution import working_precision
-from models.fast import Weights
-from models.kept import Kept
+from models import plain
+from models.fast import decode
+from models.fast.convolution import working_precision
+from models.fast.decode import Weights
+from models.fast.weight_cache import WeightCache
 from models.layers import Layers, Mode
 
 
@@ -38,7 +39,7 @@ class Decoder(Layers):
     ) -> None:
         super().__init__(visual_channels, word_dim, channels, widths, fused)
         self.mode = mode
-        self.kept: Kept[Weights] = Kept()
+        self.kept: WeightCache[Weights] = WeightCache()
 
     def forward(self, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]) -> Responses:
         """Return the responses to the attended features and words."""
@@ -55,6 +56,6 @@ class Decoder(Layers):
         own = self.mask_large.last.weight.dtype
         precision = working_precision(own, visual.device)
         with torch.autocast(visual.device.type, enabled=False):
-            weights = self.kept.get(tuple(self.parameters()), precision, partial(fast.weights_of, self, precision))
-            small, medium, large = fast.decode(weights, visual.to(precision), language.to(precision))
+            weights = self.kept.get(tuple(self.parameters()), precision, partial(decode.weights_of, self, precision))
+            small, medium, large = decode.decode(weights, visual.to(precision), language.to(precision))
         return small.to(own), medium.to(own), large.to(own)

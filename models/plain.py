@@ -5,7 +5,7 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from models.enlarged import enlarged
+from models.fast.upsampled_convolution import enlarged
 from models.layers import Layers, MaskHead
 from models.spatial import coordinates
 

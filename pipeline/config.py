@@ -1,7 +1,7 @@
 """The experiment: one TOML file, checked key by key before anything runs.
 
-Each section is a frozen model that knows its bounds and refuses unknown keys. Sections say how results are made;
-where things lie (`dataset.*.root`) and how they are run (workers, store) never enters a key.
+Each section is a frozen model (`pipeline.sections`) that knows its bounds and refuses unknown keys. Sections say how
+results are made; where things lie (`dataset.*.root`) and how they are run (workers, store) never enters a key.
 """
 
 from __future__ import annotations
@@ -10,190 +10,26 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Rate = Annotated[float, Field(gt=0)]
-
-GENERATED = "generated"
-"""A `dataset.root` that says: make the miniature of the section [miniature] inside the store."""
+from pipeline.sections.compute import ComputeSection
+from pipeline.sections.datasets import GENERATED, DatasetSection, MiniatureSection, SetSection
+from pipeline.sections.evaluation import MetricsSection, PredictionSection, ReportSection
+from pipeline.sections.flow import FlowSection
+from pipeline.sections.frames import FramesSection
+from pipeline.sections.masks import MasksSection
+from pipeline.sections.model import ModelSection
+from pipeline.sections.pretrain import PretrainSection
+from pipeline.sections.section import Section
+from pipeline.sections.text import TextSection
+from pipeline.sections.training import TrainingSection
+from pipeline.sections.visual import VisualSection
 
 
 class ConfigError(ValueError):
     """A config that cannot be run: which key, what was found, what is allowed."""
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, without unknown keys, without values that JSON cannot carry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
-class DatasetSection(Section):
-    """Where one data set lies and which of its records count."""
-
-    kind: Literal["a2d", "jhmdb", "reference"] = Field(description="layout; reference: features, the authors' folder")
-    root: str = Field(min_length=1, description="folder, relative to the working directory; or 'generated'")
-    shards: Positive = Field(description="files that each sharded stage is cut into, per split")
-    exclude: dict[str, str] = Field(description="video id -> the reason why it is left out")
-    groups: str = Field(description="CSV under root (video_id,instance_id,group) that splits the scores; '' for none")
-    labelled: str = Field(min_length=1, description="'even', or for J-HMDB a JSON list of its labelled frames")
-    absent: Literal["drop", "empty"] = Field(description="a labelled frame without the instance: no sample, or no mask")
-    expect: Literal["none", "published"] = Field(
-        description="'published': `acga check` compares counts with the papers'"
-    )
-    max_failures: Annotated[int, Field(ge=0, description="videos of a split that may be left out as unreadable")]
-
-
-class SetSection(Section):
-    """The videos of one role: a data set by name and its split."""
-
-    dataset: str
-    split: Literal["train", "test", "all"]
-
-
-class MiniatureSection(Section):
-    """The generated data set (`data.miniature.Spec`)."""
-
-    seed: Seed
-    train_clips: Positive
-    test_clips: Positive
-    size: Annotated[int, Field(ge=48, multiple_of=2, description="height and width of a video")]
-    frames: Annotated[int, Field(ge=24, le=332, description="frames of a video")]
-    labels: Annotated[int, Field(ge=1, le=3, description="labelled frames of a video")]
-
-
-class FramesSection(Section):
-    """The clip around a labelled frame."""
-
-    size: Annotated[int, Field(ge=32, multiple_of=16, description="letterboxed height and width")]
-    length: Annotated[int, Field(ge=4, multiple_of=4, description="frames of a clip; the labelled one is length/2")]
-    limit_seconds: Annotated[float, Field(gt=0, description="a video that takes longer to decode fails its task")]
-    verify: Literal["all"] | Annotated[float, Field(ge=0, le=1)] = Field(
-        description="share of the videos that a second decoder checks, or 'all'"
-    )
-
-
-class MasksSection(Section):
-    """Target masks at three resolutions: size, size/4 and size/16."""
-
-    threshold: Annotated[float, Field(gt=0, le=1, description="share of a cell that must be covered")]
-
-
-class FlowSection(Section):
-    """Optical flow; read where visual.modality is "flow" or "both"."""
-
-    method: Literal["dis", "tvl1"] = Field(description="OpenCV's DIS, or TV-L1 where the installed OpenCV has it")
-    bound: Annotated[float, Field(gt=0, description="pixels; displacements are clipped to it and divided by it")]
-
-
-class TextSection(Section):
-    """Word vectors."""
-
-    vectors: str = Field(min_length=1, description="'hash', a word2vec .bin, a GloVe .txt, or a transformers folder")
-    layer: Literal["input", "last"] = Field(description="of a transformers model: input embeddings, last hidden state")
-    words: Positive = Field(description="word positions of a sentence")
-    dim: Positive = Field(description="length of a word vector")
-    oov: Literal["zero", "skip", "random"] = Field(description="a word without a vector: zeros, left out, or seeded")
-    mirrored: bool = Field(description="also the sentences with left and right swapped, for training.flip")
-    seed: Seed
-
-
-class VisualSection(Section):
-    """The frozen trunk."""
-
-    backbone: Literal["i3d", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-    modality: Literal["rgb", "flow", "both"] = Field(description="what I3D sees; 'both' trains two networks")
-    weights: str = Field(min_length=1, description="'seeded', 'pretrain', 'checkpoint', or a file of weights")
-    flow_weights: str = Field(min_length=1, description="of I3D for flow: 'seeded', 'checkpoint', or a file")
-    batch_norm: Literal["reference", "tensorflow"] = Field(description="I3D's eps 1e-5 (the port) or 1e-3 (original)")
-    width: Annotated[float, Field(gt=0, le=1, description="share of I3D's channels")]
-    frames: Positive = Field(description="frames of a clip that a ResNet sees")
-    batch: Positive = Field(description="clips a forward pass; the last one is padded, so results depend on it")
-    compute: Literal["float32", "bfloat16"]
-    seed: Seed
-
-
-class PretrainSection(Section):
-    """Pretraining of the trunk on the data set's own actor and action labels; read where weights = 'pretrain'."""
-
-    epochs: Positive
-    batch: Positive
-    lr: Rate
-    warmup: Annotated[int, Field(ge=0, description="steps of a linear warm-up, before a cosine to zero")]
-    weight_decay: Annotated[float, Field(ge=0)]
-    foreground_weight: Rate
-    colour_weight: Annotated[float, Field(ge=0, description="weight of the colour loss; 0 leaves it out")]
-    flip: bool = Field(description="mirror clips at random")
-    seed: Seed
-    videos: list[str] = Field(description="ids of the only videos to learn from; [] for all of the train split")
-
-
-class ModelSection(Section):
-    """The network after the trunk."""
-
-    checkpoint: str = Field(description="a trained model, ours or the authors' (skips training); '' to train")
-    mode: Literal["fast", "plain"] = Field(description="the paper's operations one by one, or the same values faster")
-    attention: bool = Field(description="cross-guided attention; false is the FCN baseline")
-    fusion: bool = Field(description="of the three responses; without it the finest is the prediction")
-    initialisation: Literal["authors", "scaled"]
-    channels: Annotated[list[Positive], Field(min_length=2, max_length=2, description="upsampled: medium, large")]
-    widths: Annotated[list[Positive], Field(min_length=3, max_length=3, description="mask heads: small, medium, large")]
-    seed: Seed
-
-
-class TrainingSection(Section):
-    """Training of the head and the network."""
-
-    epochs: Positive
-    batch: Positive
-    accumulate: Positive = Field(description="parts that a batch is computed in; batch norm sees each by itself")
-    lr: Rate
-    lr_drop_every: Positive = Field(description="epochs after which lr is multiplied by lr_drop, again and again")
-    lr_drop: Annotated[float, Field(gt=0, le=1)]
-    foreground_weight: Rate
-    gradient_norm: Annotated[float, Field(ge=0, description="gradients are clipped to it; 0: not")]
-    precision: Literal["float32", "bfloat16"]
-    flip: bool = Field(description="mirror clips at random, left and right in their sentences, too")
-    sampling: Literal["epoch", "reference", "clips"]
-    validation: Annotated[float, Field(ge=0, lt=1, description="share of the videos held out; 0 for none")]
-    patience: Annotated[int, Field(ge=0, description="epochs without improvement before it stops; 0: never")]
-    checkpoint_every: Annotated[int, Field(ge=0, description="steps between checkpoints; 0: after epochs alone")]
-    processes: Positive = Field(description="that share each batch, one GPU each")
-    seed: Seed
-
-
-class PredictionSection(Section):
-    """Prediction on the test set."""
-
-    batch: Positive
-    precision: Literal["float32", "bfloat16"]
-    fusion: list[Rate] = Field(description="weights of the RGB and the flow network's responses, for modality 'both'")
-
-
-class MetricsSection(Section):
-    """Confidence intervals of scores, by the bootstrap over videos."""
-
-    resamples: Annotated[int, Field(ge=10, description="draws of as many videos as there are")]
-    seed: Seed
-
-
-class ComputeSection(Section):
-    """What floating point results depend on besides the numbers."""
-
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
-    threads: Positive
-
-
-class ReportSection(Section):
-    """The page."""
-
-    samples: Annotated[int, Field(ge=0, le=100, description="test samples shown with their masks")]
-    seed: Seed
-    seeds: Positive
 
 
 class Config(Section):

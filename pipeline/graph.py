@@ -9,9 +9,9 @@
 
 A stream is what a network sees: "rgb" or "flow". There is one, or one of each, whose predictions are fused.
 
-Classes only declare: the recipe that makes the artifact, the config sections that it reads, the raw records that it
-is about, and its inputs. How a task is identified, built and published is `pipeline.stage`; how an artifact's files
-are made is the recipe.
+Classes only declare: the module that makes the artifact, the config sections that it reads, the raw records that it is
+about, and its inputs. `pipeline.engine.stage` says how a task is identified, `pipeline.engine.build` how it is
+built and published; the module below `pipeline.stages` that is named here makes the artifact's files.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from typing import Any
 
 import luigi
 
-from pipeline import catalogue
 from pipeline.config import Config
-from pipeline.stage import Stage
+from pipeline.engine import catalogue
+from pipeline.engine.runnable import RunnableStage
+from pipeline.engine.stage import Stage
 
 BACKBONE = ("visual.backbone", "visual.batch_norm", "visual.frames", "visual.seed", "visual.width")
 """What a backbone is before it has weights."""
 
 
-class OfRole(Stage):
+class OfRole(RunnableStage):
     """A stage with one artifact for the train set and one for the test set."""
 
     role = luigi.Parameter(description="train or test")
@@ -53,7 +54,7 @@ class OfShard(OfRole):
         return f"{self.role}/{self.shard:03d}"
 
 
-class OfStream(Stage):
+class OfStream(RunnableStage):
     """A stage with one artifact for each stream."""
 
     stream = luigi.Parameter(description="rgb or flow")
@@ -69,9 +70,9 @@ class OfStream(Stage):
     def members(self) -> Any:
         return {"stream": self.stream}
 
-    def recipe_sections(self) -> dict[str, dict[str, Any]]:
+    def settings(self) -> dict[str, dict[str, Any]]:
         """The sections without what says something about the other stream alone."""
-        sections = super().recipe_sections()
+        sections = super().settings()
         others = ("modality", "flow_weights" if self.stream == "rgb" else "weights")
         return sections | {"visual": {key: value for key, value in sections["visual"].items() if key not in others}}
 
@@ -87,7 +88,7 @@ class OfStream(Stage):
 class Frames(OfShard):
     """The letterboxed clip around each labelled frame, and the frame after it."""
 
-    recipe = "pipeline.recipes.frames:build"
+    implementation = "pipeline.stages.frames"
     reads = ("frames",)
     by_video = ()
 
@@ -98,7 +99,7 @@ class Frames(OfShard):
 class Flow(OfShard):
     """The optical flow of each clip; only where visual.modality asks for it."""
 
-    recipe = "pipeline.recipes.flow:build"
+    implementation = "pipeline.stages.flow"
     reads = ("flow",)
     consumes = (Frames,)
     by_video = ("Frames",)
@@ -110,7 +111,7 @@ class Flow(OfShard):
 class Masks(OfShard):
     """The mask of each instance in each labelled frame, at three resolutions and in the frame's own size."""
 
-    recipe = "pipeline.recipes.masks:build"
+    implementation = "pipeline.stages.masks"
     reads = ("frames.size", "masks")
     by_video = ()
 
@@ -121,7 +122,7 @@ class Masks(OfShard):
 class TextFeatures(OfRole):
     """The word vectors of each sentence."""
 
-    recipe = "pipeline.recipes.text:build"
+    implementation = "pipeline.stages.text"
     reads = ("text",)
     files = ("text.vectors",)
 
@@ -132,7 +133,7 @@ class TextFeatures(OfRole):
 class PretrainedTrunk(OfStream):
     """The trunk, pretrained on the actor and action labels of the train set; only for visual.weights = "pretrain"."""
 
-    recipe = "pipeline.recipes.trunk:build"
+    implementation = "pipeline.stages.trunk"
     reads = ("compute", "pretrain", *BACKBONE)
     consumes = (Frames, Masks)
 
@@ -143,7 +144,7 @@ class PretrainedTrunk(OfStream):
 class VisualFeatures(OfStream, OfShard):
     """I3D up to mixed_4e (or a ResNet's trunk), one row a labelled frame, however many sentences it has."""
 
-    recipe = "pipeline.recipes.visual:build"
+    implementation = "pipeline.stages.visual"
     reads = ("compute", "visual")
     consumes = (Frames, Flow, PretrainedTrunk)
     by_video = ("Frames", "Flow")
@@ -157,7 +158,7 @@ class VisualFeatures(OfStream, OfShard):
 class Imported(OfRole):
     """The samples of a folder in the authors' layout: with dataset.kind = "reference" it stands for all before it."""
 
-    recipe = "pipeline.recipes.imported:build"
+    implementation = "pipeline.stages.imported"
     carries = ("visual",)
 
     @property
@@ -172,7 +173,7 @@ class Imported(OfRole):
 class Samples(OfRole):
     """The table of (clip, query, mask) references of the clips that could be decoded; no tensors."""
 
-    recipe = "pipeline.recipes.samples:build"
+    implementation = "pipeline.stages.samples"
     consumes = (Frames, Masks)
 
     def inputs(self) -> list[Stage]:
@@ -189,7 +190,7 @@ REFERRED: tuple[type[Stage], ...] = (Samples, TextFeatures, VisualFeatures, Mask
 class TrainedModel(OfStream):
     """ACGA, trained on the train set; or model.checkpoint in our format, if one is given."""
 
-    recipe = "pipeline.recipes.model:build"
+    implementation = "pipeline.stages.model"
     reads = ("compute", "model", "text.dim", "training", *BACKBONE, "visual.weights", "visual.flow_weights")
     consumes = REFERRED
     files = ("model.checkpoint", "visual.weights", "visual.flow_weights")
@@ -200,10 +201,10 @@ class TrainedModel(OfStream):
         return [*of_role(self, "train", REFERRED, [self.stream]), *trunk(self, self.stream)]
 
 
-class Predictions(Stage):
+class Predictions(RunnableStage):
     """The masks of both protocols for every test sample."""
 
-    recipe = "pipeline.recipes.predictions:build"
+    implementation = "pipeline.stages.predictions"
     reads = ("compute", "model.mode", "prediction")
     carries = ("visual",)
     consumes = (TrainedModel, *REFERRED)
@@ -213,10 +214,10 @@ class Predictions(Stage):
         return [*models, *of_role(self, "test", REFERRED, streams(self.values))]
 
 
-class Metrics(Stage):
+class Metrics(RunnableStage):
     """Every figure under its protocol's name."""
 
-    recipe = "pipeline.recipes.metrics:build"
+    implementation = "pipeline.stages.metrics"
     reads = ("metrics",)
     consumes = (Predictions, Samples, Masks)
 
@@ -224,10 +225,10 @@ class Metrics(Stage):
         return [self.upstream(Predictions), *of_role(self, "test", (Samples, Masks))]
 
 
-class Report(Stage):
+class Report(RunnableStage):
     """One page: metrics beside the published ones, loss curves, and samples with their masks."""
 
-    recipe = "pipeline.recipes.report:build"
+    implementation = "pipeline.stages.report"
     reads = ("frames.size", "report")
     carries = ("visual",)
     consumes = (TrainedModel, Predictions, Metrics, Samples, TextFeatures, Frames, Masks)

@@ -1,21 +1,46 @@
 """The house: imports go one way, files stay small, the parent process stays light."""
 
 import ast
-import configparser
+import graphlib
+import importlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from setuptools.config.setupcfg import read_configuration
+
+from pipeline.commands import options
+from pipeline.config import Config
+from pipeline.engine.stage import Stage
+from pipeline.graph import STAGES, OfStream
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "extractors", "models", "pipeline")
 ALLOWED = {
     "data": set(),
-    "models": {"data.letterbox"},
+    "models": {"data.letterbox", "data.masks"},
     "extractors": {"data", "models"},
     "pipeline": {"data", "models", "extractors"},
 }
+FLOORS = {  # of each package's modules and folders, from the ground up: each uses only what stands before it
+    "data": (
+        *("records", "letterbox", "masks", "defects"),
+        *("annotations", "mat_masks", "stored_arrays", "labelled_list"),
+        *("a2d", "jhmdb", "datasets", "published", "miniature"),
+    ),
+    "extractors": ("video", "text", "shards", "visual", "authors", "comparison"),
+    "models": (
+        *("spatial", "backbones", "layers", "attention", "fast", "plain", "decoder"),
+        *("losses", "acga", "evaluation", "files", "training"),
+    ),
+    "pipeline": (
+        *("store", "sections", "pages", "config", "stages", "engine", "graph"),
+        *("runs", "operations", "audit", "commands", "cli", "api"),
+    ),
+}
+OF_EITHER_STREAM = {"weights", "flow_weights"}  # a stage of one stream reads one of them
 MODULES = sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py"))
 
 
@@ -48,27 +73,71 @@ def test_imports_go_one_way(path: Path) -> None:
         assert module in allowed or module.partition(".")[0] in allowed, f"{name(path)} imports {module}"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if "recipes" in path.parts], ids=name)
-def test_recipes_know_nothing_of_the_pipeline_that_calls_them(path: Path) -> None:
-    of_pipeline = {module for module in imports(path) if module.startswith("pipeline")}
-    assert all(module.startswith("pipeline.recipes") for module in of_pipeline), of_pipeline
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_room_uses_only_rooms_below_it(path: Path) -> None:
+    package, _, inside = name(path).partition(".")
+    floors, own = FLOORS[package], inside.partition(".")[0]
+    for module in imports(path):
+        of, _, below = module.partition(".")
+        if own and of == package and below:
+            used = below.partition(".")[0]
+            assert floors.index(used) <= floors.index(own), f"{name(path)} imports {module}"
+
+
+def test_there_is_no_import_cycle() -> None:
+    """Not even by imports inside functions or for type checkers alone."""
+    tuple(graphlib.TopologicalSorter({name(path): imports(path) for path in MODULES}).static_order())
+
+
+def test_nothing_imports_the_public_interface() -> None:
+    assert [name(path) for path in MODULES if "pipeline.api" in imports(path)] == []
+
+
+def test_no_folder_has_more_than_a_dozen_modules() -> None:
+    counts = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert {str(folder): count for folder, count in counts.items() if count > 12} == {}
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__)
+def test_a_stage_is_given_the_sections_that_the_graph_says_it_reads(stage: type[Stage]) -> None:
+    """The graph names them for the key, without importing the stage; the stage's `Settings` give them their types."""
+    settings = importlib.import_module(stage.implementation).Settings
+    reads: dict[str, set[str]] = {}
+    for entry in stage.reads:
+        section, _, key = entry.partition(".")
+        keys = {key} if key else set(Config.model_fields[section].annotation.model_fields)
+        reads.setdefault(section, set()).update(keys)
+    if issubclass(stage, OfStream):
+        reads["visual"].discard("modality")
+    assert {section: set(field.annotation.model_fields) for section, field in settings.model_fields.items()} == (
+        {section: keys | OF_EITHER_STREAM if keys & OF_EITHER_STREAM else keys for section, keys in reads.items()}
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if "stages" in path.parts], ids=name)
+def test_no_signature_of_a_stage_says_any(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            notes = [argument.annotation for argument in (*node.args.args, *node.args.kwonlyargs)] + [node.returns]
+            names = {found.id for note in notes if note for found in ast.walk(note) if isinstance(found, ast.Name)}
+            assert "Any" not in names, f"{name(path)}.{node.name}"
 
 
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("luigi", {"pipeline.graph", "pipeline.run", "pipeline.stage"}),
+        ("luigi", {"pipeline.graph", "pipeline.runs.run", "pipeline.engine.stage"}),
         (
             "h5py",
             {
                 "data.a2d",
-                "data.miniature",
-                "extractors.reference_reader",
-                "extractors.reference_writer",
-                "extractors.shards",
+                "data.miniature.a2d_layout",
+                "extractors.authors.reader",
+                "extractors.authors.writer",
+                "extractors.shards.shard",
             },
         ),
-        ("decord", {"extractors.decoding"}),
+        ("decord", {"extractors.video.decoder_worker"}),
     ],
 )
 def test_each_library_has_its_owners(library: str, owners: set[str]) -> None:
@@ -83,10 +152,8 @@ def test_each_library_has_its_owners(library: str, owners: set[str]) -> None:
 
 
 def test_an_installation_has_every_package() -> None:
-    setup = configparser.ConfigParser()
-    setup.read(PROJECT / "setup.cfg")
-    listed = {package.strip() for package in setup["options"]["packages"].split(",")}
-    assert listed == {"configs", *(".".join(path.parent.relative_to(PROJECT).parts) for path in MODULES)}
+    include = read_configuration(PROJECT / "setup.cfg", find_others=True)["options"]["packages"]
+    assert set(include) == {"configs", *(".".join(path.parent.relative_to(PROJECT).parts) for path in MODULES)}
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -95,6 +162,19 @@ def test_no_file_is_longer_than_400_lines() -> None:
 
 
 def test_the_parent_process_imports_no_torch_and_no_codec() -> None:
-    code = "import sys, pipeline.cli; print([m for m in ('torch', 'cv2', 'av', 'decord', 'h5py') if m in sys.modules])"
+    libraries = ("torch", "cv2", "av", "decord", "h5py")
+    code = f"import sys, pipeline.runs.run; print([m for m in {libraries} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_loads_neither_luigi_nor_numpy_nor_pydantic() -> None:
+    libraries = ("luigi", "numpy", "pydantic", "torch", "h5py")
+    run = "import sys; from pipeline.cli import main; main(['--help'])"
+    code = f"{run}; print([m for m in {libraries} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_commands_know_the_names_of_all_stages() -> None:
+    assert tuple(stage.__name__ for stage in STAGES) == options.STAGES

@@ -1,4 +1,4 @@
-"""An audit: every check of a report's artifacts, in one go. Nothing in the store is changed."""
+"""The audit, which runs all checks on the artifacts behind a report and changes nothing in the store."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import run
-from pipeline.audit import checks, inputs, rederivation, results
 from pipeline.audit.certificate import Certificate, certificate, compare
+from pipeline.audit.checks import inputs, rederivation, results, structure
 from pipeline.audit.subject import Subject, subject
 from pipeline.audit.verdicts import CHECKS, DRIFT, FAIL, INCONCLUSIVE, PASS, WAIVED, Check, check, worst
 from pipeline.config import Config, ConfigError
-from pipeline.progress import Progress
+from pipeline.engine.progress import Progress
+from pipeline.runs import run
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: how much to build again, how many steps of training, waivers (check letter -> reason)."""
+    """The options of an audit: the share to rebuild, the training steps to replay, waivers (check letter -> reason)."""
 
     rebuild: str = "0"
     full: bool = False
@@ -33,26 +33,26 @@ class Request:
 
 @dataclass(frozen=True)
 class Audit:
-    """What came of it."""
+    """The result of an audit."""
 
     subject: Subject
     checks: tuple[Check, ...]
     certificate: Certificate | None
-    parting: str | None  # where the given certificate parts from ours
+    parting: str | None  # the first difference between the given certificate and this store's
     seconds: float
 
     @property
     def verdict(self) -> str:
-        """The worst of the checks' verdicts."""
+        """Return the worst of the checks' verdicts."""
         return worst(self.checks)
 
     @property
     def failed(self) -> bool:
-        """Whether anything is wrong; drift and open questions are not."""
+        """Return whether any check failed; DRIFT and INCONCLUSIVE do not count as failures."""
         return any(each.verdict == FAIL for each in self.checks)
 
     def document(self) -> dict[str, Any]:
-        """audit.json."""
+        """Return the content of audit.json."""
         return {
             "verdict": self.verdict,
             "report": str(self.subject.report.place.folder) if self.subject.nodes else None,
@@ -73,7 +73,10 @@ class Audit:
 
 
 def audit(config: Config, store: Path, request: Request) -> Audit:
-    """Look at everything behind a config's report. Raises `ConfigError` for waivers of checks that do not exist."""
+    """Run all checks on the artifacts behind a config's report.
+
+    Raises `ConfigError` if a waiver names a check that does not exist, or if the report's manifest cannot be read.
+    """
     started = time.monotonic()
     unknown = sorted(set(request.waived) - set(CHECKS))
     if unknown:
@@ -99,24 +102,24 @@ def audit(config: Config, store: Path, request: Request) -> Audit:
 
 
 def _checked(found: Subject, request: Request) -> list[Check]:
-    """All checks in their order; where manifests cannot be read, what depends on them stays open."""
+    """Run all checks in order; if a manifest's path leads out of the store, checks G to J are inconclusive."""
     if found.report.manifest is None:
         raise ConfigError(f"{found.report.name}: {found.report.trouble}")
     with Progress("audit: raw files") as progress:
         made = [inputs.inputs(found, progress.update)]
-    made += [checks.recipe(found), checks.surroundings(found), checks.randomness(found)]
-    made += [checks.manifests(found), checks.lineage(found)]
-    if any(checks.leads_out(node.known["attempt"]) for node in found.whole):
+    made += [structure.recipe(found), structure.surroundings(found), structure.randomness(found)]
+    made += [structure.manifests(found), structure.lineage(found)]
+    if any(structure.leads_out(node.known["attempt"]) for node in found.whole):
         return [
             *made,
             *(Check(letter, INCONCLUSIVE, ("not looked at: a path leads out of the store",)) for letter in "GHIJ"),
         ]
-    made.append(checks.integrity(found))
+    made.append(structure.integrity(found))
     drifted = any(each.letter in "BC" and each.verdict == DRIFT for each in made)
     with Progress("audit: building again") as progress:
         steps = 0 if request.rebuild == "all" else request.steps
         made.append(rederivation.rederivation(found, request.rebuild, steps, request.seed, drifted, progress.update))
-    return [*made, results.results(found), checks.adoptions(found, request.waived)]
+    return [*made, results.results(found), structure.adoptions(found, request.waived)]
 
 
 def _with(made: Check, finding: str) -> Check:
@@ -124,7 +127,7 @@ def _with(made: Check, finding: str) -> Check:
 
 
 def _with_full(made: Check, found: Subject, own: Certificate, request: Request) -> Check:
-    """The check with a whole second store built and compared."""
+    """Build a whole second store, compare it, and return check H with the outcome."""
     with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
         second = Path(folder) / "store"
         run.run(found.config, second, "Report", request.workers, None)

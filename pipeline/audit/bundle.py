@@ -1,7 +1,7 @@
-"""The evidence of an audit as an RO-Crate: everything that somebody else needs to check a store, but no data.
+"""The bundle of an audit: an RO-Crate with everything that a third party needs to check a store, without the data.
 
-manifests/<stage>/<key>.json, catalogue/, config.json, constraints.txt, certificate.json, report/, audit.html,
-audit.json, and verify.py, which needs Python alone.
+It contains manifests/<stage>/<key>.json, catalogue/, config.json, constraints.txt, certificate.json, report/,
+audit.html, audit.json, and verify.py, which needs only Python.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import json
 import shutil
 from pathlib import Path
 
-from pipeline import folders
 from pipeline.audit import page
 from pipeline.audit.audit import Audit
 from pipeline.config import ConfigError
-from pipeline.key import ROOT
+from pipeline.engine.key import ROOT
+from pipeline.store import atomic_folder
 
 VERIFY = Path(__file__).with_name("verify.py")
 PROFILES = ("https://w3id.org/ro/wfrun/process/0.5",)
 
 
 def write(audit: Audit, folder: Path, command: str) -> None:
-    """Write the bundle into a folder that is not there yet. Raises `ConfigError`."""
+    """Write the bundle into a new folder. Raises `ConfigError` if the folder exists or the audit has no certificate."""
     if folder.exists():
         raise ConfigError(f"--bundle {folder} exists; give a folder that does not")
     if audit.certificate is None:
         raise ConfigError("there is no certificate to put into a bundle: the audit failed; see its findings")
-    with folders.whole(folder) as part:
+    with atomic_folder.atomic_folder(folder) as part:
         _collect(audit, part, command)
         _describe(audit, part, command)
 
@@ -57,8 +57,8 @@ def _collect(audit: Audit, folder: Path, command: str) -> None:
 
 
 def _describe(audit: Audit, folder: Path, command: str) -> None:
-    """ro-crate-metadata.json: what each file is, and the run that made them (Process Run Crate)."""
-    from rocrate.model.contextentity import ContextEntity  # here, since it loads slowly
+    """Write ro-crate-metadata.json: a description of each file and of the run that made them (Process Run Crate)."""
+    from rocrate.model.contextentity import ContextEntity  # imported here because it loads slowly
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate()

@@ -1,7 +1,7 @@
-"""A few kilobytes that say what a store holds: a Merkle tree over contents, stage -> task (shard) -> clip.
+"""The certificate of a store: a Merkle tree of a few kilobytes over content hashes, stage -> task (shard) -> clip.
 
-Two machines that rebuilt the same compare their certificates and learn at which stage, shard and clip they part; no
-feature is moved. Nothing in it depends on places, times, workers or container bytes.
+Two machines that built the same experiment can compare their certificates to find the first stage, shard and clip that
+differ, without transferring features. A certificate does not depend on paths, times, workers or container bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pipeline.audit.subject import BY_NAME, Node, Subject
 from pipeline.config import ConfigError
 
 FORMAT = 1
-DIGITS = 8  # of a clip's digest; enough to tell two rebuilds of one clip apart
+DIGITS = 8  # kept hexadecimal digits of a clip's digest; enough to distinguish two builds of one clip
 
 Certificate = dict[str, Any]
 
 
 def certificate(subject: Subject) -> Certificate:
-    """The certificate of everything behind a report. Evicted artifacts take part by what their manifests record."""
+    """Return the certificate of all artifacts behind a report; for evicted ones it uses the manifests' records."""
     stages: dict[str, Any] = {}
     for stage in BY_NAME:
         tasks = {node.label: _of_node(node) for node in subject.of(stage) if not node.aside}
@@ -33,7 +33,7 @@ def certificate(subject: Subject) -> Certificate:
 
 
 def _of_node(node: Node) -> dict[str, Any]:
-    """A task's root, and the digests of its clips, or files, in their order."""
+    """Return the root of a task, and the shortened digests of its clips or files in order."""
     leaves = clips(node)
     if leaves is None:
         files = {name: file["content"] for name, file in sorted(node.known["files"].items())}
@@ -42,11 +42,11 @@ def _of_node(node: Node) -> dict[str, Any]:
 
 
 def clips(node: Node) -> dict[str, str] | None:
-    """The digest of each row of the artifact's shard, by its id; None where it has no shard, or that was evicted."""
+    """Return the digest of each row of the artifact's shards by id, or None if it has no shard or was evicted."""
     shards = [name for name in node.known["files"] if name.endswith(".h5")]
     if not shards or node.place.evicted:
         return None
-    from extractors.shards import ShardReader
+    from extractors.shards.shard import ShardReader
 
     found: dict[str, str] = {}
     for name in sorted(shards):
@@ -61,7 +61,10 @@ def _joined(parts: Any) -> str:
 
 
 def compare(subject: Subject, own: Certificate, theirs: Mapping[str, Any]) -> str | None:
-    """The first stage, task and clip at which two certificates part, in words; None where they are equal."""
+    """Describe the first stage, task and clip in which two certificates differ, or return None if they are equal.
+
+    Raises `ConfigError` if the other certificate has another format version.
+    """
     if theirs.get("format") != FORMAT:
         raise ConfigError(f"certificate of format {theirs.get('format')!r}; this version compares format {FORMAT}")
     if theirs["root"] == own["root"]:
@@ -103,7 +106,7 @@ def _cut(digits: str) -> Sequence[str]:
 
 
 def load(path: Path) -> Certificate:
-    """A certificate from a file. Raises `ConfigError`."""
+    """Read a certificate from a file. Raises `ConfigError` if the file is not a certificate."""
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict) or "stages" not in found:

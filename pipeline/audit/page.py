@@ -1,73 +1,30 @@
-"""audit.html: the verdict, the checks, the lineage drawn, what was not checked, and how to do it again."""
+"""The page audit.html: verdict, checks, lineage graph, what was not checked, and how to repeat the audit."""
 
 from __future__ import annotations
 
 import html
 import json
+from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from pipeline.audit.audit import Audit
 from pipeline.audit.subject import BY_NAME, Subject
 from pipeline.audit.verdicts import first_failing
+from pipeline.pages.template import render
 
 COLOURS = {"PASS": "#3a7d44", "FAIL": "#b3261e", "DRIFT": "#b26a00", "INCONCLUSIVE": "#5a6572", "WAIVED": "#6b4fa0"}
 BOX, GAP, ROW, LANE = (132, 40), 62, 62, 9  # px
 
-TEMPLATE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>acga audit: {{ audit.verdict }}</title>
-<style>
-  body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }
-  h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-  .wide { overflow-x: auto; } table { border-collapse: collapse; }
-  th, td { padding: .35rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #e2e6ea; }
-  .verdict { color: #fff; padding: .1rem .5rem; border-radius: 3px; font-weight: 600; font-size: .85rem; }
-  ul { margin: 0; padding-left: 1.1rem; } p.note, td.note { color: #5a6572; } code { overflow-wrap: anywhere; }
-</style>
-<h1>Audit: <span class="verdict" style="background: {{ colours[audit.verdict] }}">{{ audit.verdict }}</span></h1>
-<p class="note">Of the report <code>{{ report }}</code>, in {{ audit.seconds }} s.
-{% if audit.certificate %}Certificate <code>{{ audit.certificate.root }}</code>.{% endif %}</p>
-{% if audit.parting %}<p><b>Another certificate parts from this one at {{ audit.parting }}.</b></p>{% endif %}
-<h2>Checks</h2>
-<div class="wide"><table><tr><th><th>check<th>verdict<th>found<th>not checked</tr>
-{% for check in checks -%}
-<tr><td>{{ check.letter }}<td>{{ check.name }}<td><span class="verdict"
-style="background: {{ colours[check.verdict] }}">{{ check.verdict }}</span><td>{% if check.findings %}<ul>
-{%- for text in check.findings[:12] %}<li>{{ text }}{% endfor %}{% if check.findings|length > 12 %}
-<li>and {{ check.findings|length - 12 }} more, in audit.json{% endif %}</ul>{% endif %}
-<td class="note">{{ check.unchecked|join("; ") }}</tr>
-{% endfor %}</table></div>
-<h2>Lineage</h2>
-<p class="note">What was made from what, by the manifests; a stage is as bad as the worst of its artifacts.</p>
-<div class="wide">{{ picture }}</div>
-{% if floor %}<h2>Tolerances, measured</h2>
-<p class="note">How far the features of the same clips lie apart, as a share of the largest value, where what should not
-matter is otherwise.</p>
-<table><tr><th>other<th>largest difference</tr>
-{% for name, value in floor.items() %}<tr><td>{{ name }}<td>{{ "%.2e"|format(value) }}</tr>{% endfor %}
-</table>{% endif %}
-<h2>What it cost</h2>
-<p class="note">This audit took {{ audit.seconds }} s; the artifacts {{ "%.0f"|format(cost.seconds) }} s, at most
-{{ cost.memory }} MiB a process, and {{ "%.1f"|format(cost.bytes / 2**20) }} MiB on disk.</p>
-<h2>Adopted and waived</h2>
-{% if adopted or waived %}<ul>{% for each in adopted %}<li>{{ each.artifact }}: adopted {{ each.at }} for changed
-{{ each.modules|join(", ") }}{% endfor %}{% for letter, reason in waived.items() %}<li>{{ letter }} waived: {{ reason }}
-{% endfor %}</ul>{% else %}<p class="note">Nothing.</p>{% endif %}
-<h2>Again</h2>
-<p class="note">These checks are repeated by</p><p><code>{{ command }}</code></p>
-<p class="note">and need the store, the raw files and the same sources; audit.json says all that this page says.</p>
-</html>
-"""
+TEMPLATE = "audit.html"
 
 
 def page(audit: Audit, command: str) -> str:
-    """The page."""
+    """Return the page as HTML."""
     facts = {each.letter: each.facts for each in audit.checks}
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(TEMPLATE)
-    return template.render(
+    return render(
+        Path(__file__).with_name(TEMPLATE),
         audit=audit,
         checks=first_failing(audit.checks),
         colours=COLOURS,
@@ -82,7 +39,7 @@ def page(audit: Audit, command: str) -> str:
 
 
 def _cost(subject: Subject) -> dict[str, float]:
-    """What the artifacts took to make, by their manifests."""
+    """Return the seconds, peak memory in MiB and bytes of all artifacts, from their manifests."""
     costs = [node.known["cost"] for node in subject.whole]
     return {
         "seconds": sum(cost["seconds"] for cost in costs),
@@ -92,7 +49,7 @@ def _cost(subject: Subject) -> dict[str, float]:
 
 
 def picture(audit: Audit) -> str:
-    """The stages and what they were made from, drawn (SVG)."""
+    """Draw the graph of the stages and their inputs as SVG."""
     subject = audit.subject
     edges = sorted({(stage, node.place.stage) for node in subject.whole for stage, _, _ in node.known["from"]})
     stages = [stage for stage in BY_NAME if any(node.place.stage == stage for node in subject.nodes)]
@@ -124,14 +81,14 @@ def picture(audit: Audit) -> str:
 
 
 def _line(start: tuple[float, float], end: tuple[float, float], lane: tuple[int, float] | None) -> str:
-    """A line from a box to one further right: straight over to the next column, else by a lane below all boxes."""
+    """Draw a line from a box to one further right: directly to the next column, else through a lane below all boxes."""
     x, y, to_x, to_y = start[0] + BOX[0], start[1] + BOX[1] / 2, end[0], end[1] + BOX[1] / 2
     if lane is None:
         bend = (x + to_x) / 2
         path = f"M{x} {y} C{bend} {y} {bend} {to_y} {to_x} {to_y}"
     else:
         number, depth = lane
-        entry = to_y + 4 + 2 * number  # beside the lines of other lanes
+        entry = to_y + 4 + 2 * number  # so that the lines of different lanes do not coincide
         path = f"M{x} {y + 6} H{x + 7 + 5 * number} V{depth} H{to_x - 12 - 5 * number} V{entry} H{to_x}"
     return f'<path d="{path}" fill="none" stroke="#7b8794" stroke-linejoin="round" marker-end="url(#tip)"/>'
 
@@ -150,7 +107,7 @@ def _box(subject: Subject, audit: Audit, stage: str, x: float, y: float) -> str:
 
 
 def document(audit: Audit) -> str:
-    """audit.json."""
+    """Return audit.json as text."""
     return json.dumps(audit.document(), indent=1, default=_plain)
 
 

@@ -1,6 +1,6 @@
-"""What is audited: the artifacts behind one report, as their manifests say.
+"""The subject of an audit: the artifacts behind one report, according to their manifests.
 
-Nothing is taken from the code as it is now: the report is found by its config, everything else by what manifests name.
+It does not depend on the current code: the report is found by its config, and all other artifacts by the manifests.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import catalogue
-from pipeline.artifact import Artifact, DamagedManifest, of
 from pipeline.config import Config
+from pipeline.engine import catalogue
+from pipeline.engine.stage import Stage
 from pipeline.graph import STAGES, Report
-from pipeline.stage import Stage
+from pipeline.store.artifact import Artifact, DamagedManifest, of
 
 BY_NAME = {stage.__name__: stage for stage in STAGES}
 Manifest = dict[str, Any]
@@ -22,8 +22,11 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Node:
-    """One artifact: what its consumer calls it (its maker may have called it otherwise: one can be of the train and of
-    the test set), where it lies, and what its manifest says, or why there is none to be had."""
+    """One artifact: its label, its location, and its manifest or the reason why that cannot be read.
+
+    The label is the one by which the consumer names the artifact. The builder may have used another one, since one
+    artifact can belong to both the train and the test set.
+    """
 
     label: str
     place: Artifact
@@ -33,17 +36,17 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Stage and label, for people."""
+        """Return a readable name: stage and label."""
         return f"{self.place.stage} {self.label}".strip()
 
     @property
     def attempt(self) -> Path:
-        """The folder of its files."""
+        """Return the folder of the artifact's files. Raises ValueError if there is no manifest."""
         return self.place.folder / self.known["attempt"]
 
     @property
     def known(self) -> Manifest:
-        """The manifest, where it was checked that there is one."""
+        """Return the manifest. Raises ValueError if there is none."""
         if self.manifest is None:
             raise ValueError(f"{self.name}: {self.trouble}")
         return self.manifest
@@ -51,7 +54,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Subject:
-    """A config, its report, and everything that the report was made from; inputs first."""
+    """A config, its report, and all artifacts that the report was made from, inputs first."""
 
     config: Config
     store: Path
@@ -59,26 +62,29 @@ class Subject:
     absence: str = ""  # why there is no report
 
     def of(self, *stages: str) -> list[Node]:
-        """The nodes of some stages whose manifests can be read, in order."""
+        """Return the nodes of some stages whose manifests can be read, in order."""
         return [node for node in self.nodes if node.place.stage in stages and node.manifest is not None]
 
     @property
     def whole(self) -> list[Node]:
-        """All nodes whose manifests can be read."""
+        """Return all nodes whose manifests can be read."""
         return [node for node in self.nodes if node.manifest is not None]
 
     @property
     def report(self) -> Node:
-        """The report's node; it is the last one."""
+        """Return the node of the report, which is the last one."""
         return self.nodes[-1]
 
     @property
     def catalogue(self) -> str:
-        """The name of the catalogue that the report was made with."""
+        """Return the name of the catalogue with which the report was made."""
         return str(self.report.known["experiment"]["catalogue"])
 
     def task(self, node: Node) -> Stage:
-        """The task of a node as the code is now, with the catalogue of then. Raises where that cannot be read."""
+        """Return the task of a node with the current code and the recorded config and catalogue.
+
+        Raises KeyError or ValueError if the current code cannot read them.
+        """
         stage, experiment = BY_NAME[node.place.stage], node.known["experiment"]
         parameters = task_parameters(node)
         places = {"store": str(self.store), "journal": str(self.store / "journal" / "audit.jsonl")}
@@ -86,7 +92,7 @@ class Subject:
 
 
 def task_parameters(node: Node) -> dict[str, Any]:
-    """What told the task apart from the others of its stage when the artifact was made, from its label then."""
+    """Return the parameters that distinguish a node's task within its stage, from the label in the manifest."""
     stage = BY_NAME[node.place.stage]
     own = node.label if node.manifest is None else str(node.manifest["label"])
     role, _, stream = own.partition(" ")
@@ -102,7 +108,7 @@ def task_parameters(node: Node) -> dict[str, Any]:
 
 
 def subject(config: Config, store: Path) -> Subject:
-    """The newest report of a config in a store, and all behind it."""
+    """Find the newest report of a config in a store, and all artifacts behind it."""
     values = json.loads(json.dumps({name: getattr(config, name).model_dump() for name in Report.needs()}))
     found, nearest, damaged = [], "", ""
     for path in sorted((store / "Report").glob("*/manifest.json")):
@@ -122,7 +128,7 @@ def subject(config: Config, store: Path) -> Subject:
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The keys in which two configs differ, with both values."""
+    """Return the keys in which two configs differ, with both values."""
     return [
         f"{section}.{key} {old.get(section, {}).get(key)!r} -> {new[section].get(key)!r}"
         for section in sorted(new)
@@ -132,7 +138,7 @@ def differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def read(place: Artifact, label: str) -> Node:
-    """A node, whatever state its manifest is in."""
+    """Return the node of an artifact; if the manifest is missing or damaged, the node states this."""
     try:
         manifest = place.recorded()
     except DamagedManifest as error:
@@ -143,10 +149,11 @@ def read(place: Artifact, label: str) -> Node:
 
 
 def behind(report: Node) -> list[Node]:
-    """The report and everything upstream by the manifests' own words, inputs first, each once.
+    """Return the report and all upstream artifacts that the manifests name, inputs first, each once.
 
-    A stage that was cut off early names the inputs that it was made from then, of which another artifact with the same
-    content may stand in its place now. What is reached through such a one alone stands `aside`.
+    A stage that was not rebuilt because its inputs had equal content still names the inputs that it was built from.
+    Another artifact with the same content may have replaced such an input since; artifacts that are reached only
+    through a replaced one are marked `aside`.
     """
     found: dict[tuple[str, str], Node] = {}
     taken: dict[tuple[str, str], list[str]] = {}  # contents by stage and label
@@ -173,12 +180,12 @@ def behind(report: Node) -> list[Node]:
 
 
 def _order(label: str) -> tuple[int, str]:
-    """Train before test, as everywhere."""
+    """Return a sort key that puts train before test."""
     return (0 if label.startswith("train") else 1, label)
 
 
 def raw(subject: Subject) -> dict[str, Any] | None:
-    """The catalogue that the report was made with; None where it is gone or damaged."""
+    """Return the catalogue with which the report was made, or None if it is missing or damaged."""
     if not catalogue.exists(subject.store, subject.catalogue):
         return None
     return catalogue.read(subject.store, subject.catalogue)

@@ -1,4 +1,4 @@
-"""What an audit says: a verdict for each check, what was found, and what was not looked at."""
+"""The result of each check of an audit: a verdict, the findings, and what was not checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its letter, its verdict, what is not as it should be, what was not checked, and facts."""
+    """The result of one check: its letter, its verdict, the findings, what was not checked, and facts."""
 
     letter: str
     verdict: str
@@ -34,7 +34,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """What it is about."""
+        """Return the name of the check."""
         return CHECKS[self.letter]
 
 
@@ -46,16 +46,20 @@ def check(
     unchecked: Sequence[str] = (),
     facts: dict[str, Any] | None = None,
 ) -> Check:
-    """A check by what was found: what is wrong fails it, what could not be decided leaves it open, drift is told."""
+    """Return the result of a check.
+
+    The verdict is FAIL if anything is wrong, else INCONCLUSIVE if anything is unknown, else DRIFT if anything drifted,
+    else PASS.
+    """
     verdict = FAIL if wrong else INCONCLUSIVE if unknown else DRIFT if drift else PASS
     return Check(letter, verdict, (*wrong, *unknown, *drift), tuple(unchecked), facts or {})
 
 
 def worst(checks: Sequence[Check]) -> str:
-    """The verdict of the whole audit."""
+    """Return the verdict of the whole audit, which is the worst of the checks."""
     return min((each.verdict for each in checks), key=WORST_FIRST.index, default=INCONCLUSIVE)
 
 
 def first_failing(checks: Sequence[Check]) -> list[Check]:
-    """The checks, failing ones first, else in their order."""
+    """Return the checks, failing ones first, otherwise in order of their letters."""
     return sorted(checks, key=lambda each: (each.verdict != FAIL, each.letter))

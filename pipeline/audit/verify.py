@@ -1,10 +1,11 @@
-"""Checks a bundle of `acga audit` against a store, with nothing but Python: no package, no network.
+"""A program that checks a store against a bundle of `acga audit`; it needs only Python, no packages and no network.
 
     python verify.py BUNDLE STORE
 
-Every manifest is the one in the bundle, sealed, and its key, content and inputs follow from what it says; every file is
-there, byte for byte, and none was added; raw files that lie where they did are hashed; the certificate's tree is built
-again. Exit code 0: all of it holds, 1: something does not (each line says what), 2: usage.
+It checks that the manifests in the store are those of the bundle, with valid seals, and that their keys, contents and
+inputs follow from their fields; that every file is unchanged and none was added; that the raw files that still exist at
+their paths have the recorded hashes; and that the certificate's tree follows from the manifests. The exit code is 0 if
+all checks pass, 1 if one fails (each line describes one failure), and 2 for a usage error.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ Manifests = dict[tuple[str, str], dict[str, Any]]
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of canonical JSON: sorted keys, no blanks, UTF-8."""
+    """Return the SHA-256 of the canonical JSON of a value: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -32,13 +33,13 @@ def sha256(path: Path) -> str:
 
 
 def within(folder: Path, name: str) -> Path | None:
-    """A path below a folder; None for a name that leads out of it."""
+    """Return the path of a name below a folder, or None if the name leads out of the folder."""
     path = (folder / name).resolve()
     return path if path.is_relative_to(folder.resolve()) else None
 
 
 def manifests(bundle: Path) -> tuple[Manifests, list[str]]:
-    """The bundle's manifests by stage and key, and what is wrong with them."""
+    """Read the bundle's manifests; return them by stage and key, and a list of errors."""
     found: Manifests = {}
     wrong: list[str] = []
     for path in sorted((bundle / "manifests").glob("*/*.json")):
@@ -54,7 +55,7 @@ def manifests(bundle: Path) -> tuple[Manifests, list[str]]:
 
 
 def of_manifest(name: str, manifest: dict[str, Any], found: Manifests) -> Iterator[str]:
-    """What does not follow from what a manifest says."""
+    """Yield an error for each hash or input of a manifest that does not follow from its fields."""
     ingredients = manifest["ingredients"]
     if digest(ingredients) != manifest["key"]:
         yield f"{name}: its key does not follow from its ingredients"
@@ -73,7 +74,7 @@ def of_manifest(name: str, manifest: dict[str, Any], found: Manifests) -> Iterat
 
 
 def of_files(name: str, manifest: dict[str, Any], bundle: Path, store: Path) -> Iterator[str]:
-    """What is wrong with an artifact's files in the store."""
+    """Yield an error for each difference of an artifact in the store from its manifest in the bundle."""
     folder = within(store, f"{manifest['stage']}/{manifest['key'][:16]}")
     copy = bundle / "manifests" / manifest["stage"] / f"{manifest['key'][:16]}.json"
     if folder is None or not (folder / "manifest.json").is_file():
@@ -98,7 +99,7 @@ def of_files(name: str, manifest: dict[str, Any], bundle: Path, store: Path) -> 
 
 
 def of_raw(bundle: Path) -> tuple[list[str], int]:
-    """What is wrong with the raw files, and how many are not where they were."""
+    """Check the raw files; return a list of errors and the number of files that are missing at their paths."""
     wrong, absent = [], 0
     for path in sorted((bundle / "catalogue").glob("*.json")):
         content = path.read_bytes()
@@ -120,7 +121,7 @@ def of_raw(bundle: Path) -> tuple[list[str], int]:
 
 
 def of_certificate(bundle: Path, found: Manifests) -> Iterator[str]:
-    """Whether the certificate's tree follows from the manifests."""
+    """Yield an error for each part of the certificate's tree that does not follow from the manifests."""
     certificate = json.loads((bundle / "certificate.json").read_bytes())
     contents: dict[str, set[str]] = {}
     for manifest in found.values():

@@ -11,7 +11,7 @@ import decord
 import numpy as np
 from measured import machine, paired
 
-from extractors.frames import Decoder, clip_indices
+from extractors.video.decoder import Decoder, clip_indices
 
 PAIRS = 7
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real"

@@ -30,14 +30,14 @@ from data.a2d import read, read_instances
 from data.letterbox import Letterbox
 from data.masks import pyramid
 from data.records import Listing, Video
-from extractors.chunks import packed_bytes
-from extractors.halves import halved
-from extractors.shards import ShardReader, ShardWriter
-from extractors.text import word_vectors
+from extractors.shards.codecs import packed_bytes
+from extractors.shards.float16 import to_float16
+from extractors.shards.shard import ShardReader, ShardWriter
+from extractors.text.sentences import word_vectors
 from extractors.visual import extract
-from models.folded import folded
-from models.i3d import I3D
-from models.initialisation import seed_i3d
+from models.backbones.folded_batch_norm import fold_batch_norm
+from models.backbones.i3d import I3D
+from models.backbones.initialisation import seed_i3d
 
 WORDS, WORD_DIM, THRESHOLD, EPS = 20, 300, 0.5, 1e-5
 SENTENCES_A_FRAME = 1.65  # A2D's
@@ -104,7 +104,7 @@ def seeded_trunk() -> I3D:
     """Return the trunk as the stage VisualFeatures has it, with random weights."""
     i3d = I3D("rgb", EPS)
     seed_i3d(i3d, 0)
-    return folded(i3d)
+    return fold_batch_norm(i3d)
 
 
 def write_features(
@@ -116,7 +116,7 @@ def write_features(
     batches = [[row] for row in range(len(names))]  # none may cross videos
     with ShardWriter(path, len(names), arrays, {"tap": trunk.tap}) as writer:
         for row, features in extract(trunk, load, batches, trunk.tap, 1):
-            half, scale = halved(features, f"clip {names[row]}: features after {trunk.tap}")
+            half, scale = to_float16(features, f"clip {names[row]}: features after {trunk.tap}")
             writer.write(row, names[row], features=half, scale=np.float32(scale))
             sys.stderr.write(f"clip {names[row]}: {row + 1} of {len(names)}\n")
 

@@ -20,7 +20,7 @@ from measured import acga, machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout that is not installed
 
-from extractors.shards import ShardReader
+from extractors.shards.shard import ShardReader
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "tiny.toml"
 GOAL = 0.10

@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout that is not installed
 
 from models import acga
-from models.i3d import I3D
+from models.backbones.i3d import I3D
 from models.layers import Mode
 from models.losses import Targets, response_losses
 

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a chec
 from data.a2d import read
 from data.letterbox import Letterbox
 from data.records import Video
-from extractors.clips import Source, decode
-from extractors.frames import Decoder
+from extractors.video.clips import Source, decode
+from extractors.video.decoder import Decoder
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real" / "a2d"
 LENGTH = 16  # frames

@@ -13,10 +13,10 @@ import numpy as np
 from measured import machine, seconds
 from scipy.ndimage import gaussian_filter
 
-from extractors.chunks import packed_bytes
-from extractors.halves import halved
-from extractors.samples import StoredSamples
-from extractors.shards import ShardReader, ShardWriter, read_rows
+from extractors.shards.codecs import packed_bytes
+from extractors.shards.float16 import to_float16
+from extractors.shards.samples import StoredSamples
+from extractors.shards.shard import ShardReader, ShardWriter, read_rows
 
 SHAPE = (528, 4, 32, 32)  # I3D after mixed_4e, 16 frames of 512 px
 MASKS = {"small": (32, 32), "medium": (128, 128), "large": (512, 512)}
@@ -87,7 +87,7 @@ def codecs(rows: Iterable[np.ndarray]) -> dict[str, float]:
     """Mean bytes of a row of float32 features: as they are, and as each type and codec stores them."""
     sizes: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
-        half, _ = halved(row, f"row {number}")
+        half, _ = to_float16(row, f"row {number}")
         for dtype, value in (("float32", row), ("float16", half)):
             for codec in ("none", "zstd", "shuffle+zstd"):
                 sizes.setdefault(f"{dtype} {codec}", []).append(packed_bytes(value, codec))
@@ -117,7 +117,7 @@ def write(folder: Path, made: Sequence[np.ndarray], shards: int, rows: int) -> N
         ):
             for row in range(rows):
                 number = shard * rows + row
-                half, scale = halved(np.roll(made[number % len(made)], number, 0), f"row {number}")
+                half, scale = to_float16(np.roll(made[number % len(made)], number, 0), f"row {number}")
                 visual.write(row, f"{shard}/{row}", features=half, scale=np.float32(scale))
                 instances.write(row, f"{shard}/{row}", **masks)
 

@@ -56,7 +56,7 @@ def child(path: Path, index: Path, count: int, start: int) -> dict[str, float]:
 
 def lookup(path: Path, index: Path, count: int, start: int) -> dict[str, Any]:
     """Seconds and memory of looking up sentences of five words, one of them absent, spread over the file."""
-    from extractors.text import word_vectors
+    from extractors.text.sentences import word_vectors
 
     places = [(start + number * 997) % count for number in range(4 * SENTENCES)]
     sentences = [" ".join([f"w{place}" for place in places[at::SENTENCES]] + ["absent"]) for at in range(SENTENCES)]

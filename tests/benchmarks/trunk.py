@@ -27,15 +27,15 @@ from real import REAL, clips, labelled
 from torch import Tensor
 from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the port
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))  # for the port
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout that is not installed
 
 from i3d_port import Port
 
-from extractors.halves import halved, restored
-from models.folded import folded
-from models.i3d import I3D, to_unit_range
-from models.initialisation import seed_i3d
+from extractors.shards.float16 import restored, to_float16
+from models.backbones.folded_batch_norm import fold_batch_norm
+from models.backbones.i3d import I3D, to_unit_range
+from models.backbones.initialisation import seed_i3d
 
 TAP = "mixed_4e"
 FRAMES = 16
@@ -80,7 +80,7 @@ def measured(pixels: int, pairs: int) -> dict[str, Any]:
     small = pixels if hardware else min(pixels, SMALL_PIXELS)
     plain_rough, rough, quick = compared(port, i3d, clip(small), torch.bfloat16, pairs if hardware else 0)
     real = [compared(port, i3d, images, torch.bfloat16, 0)[:2] for images in real_clips(small)]
-    half, scale = halved(found.numpy(), "the benchmark's clip")
+    half, scale = to_float16(found.numpy(), "the benchmark's clip")
     stored = torch.from_numpy(restored(half, scale))
     kept = found > SMALLEST_KEPT * found.max()
     errors = {
@@ -111,7 +111,7 @@ def compared(
 
     Seconds are medians over the pairs that follow the runs which give the features; of those runs where there is none.
     """
-    trunk = folded(i3d, dtype)
+    trunk = fold_batch_norm(i3d, dtype)
     theirs, ours = Timed(lambda: port(images, TAP)[TAP]), Timed(lambda: trunk.trunk(images, TAP).float())
     exact, found = theirs(), ours()
     for _ in range(pairs):
@@ -150,7 +150,7 @@ def own_rounding(port: Port, i3d: I3D) -> dict[str, float]:
     images = clip(SMALL_PIXELS)
     with torch.inference_mode():
         exact = copy.deepcopy(port).double()(images.double(), TAP)[TAP]
-        theirs, ours = port(images, TAP)[TAP], folded(i3d).trunk(images, TAP)
+        theirs, ours = port(images, TAP)[TAP], fold_batch_norm(i3d).trunk(images, TAP)
     return {"port's rounding": relative(theirs, exact), "our rounding": relative(ours, exact)}
 
 

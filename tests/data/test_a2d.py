@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from data import a2d, miniature
+from data import a2d
 from data.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
@@ -18,8 +18,9 @@ from data.annotations import (
     clean,
 )
 from data.defects import RULES, Hits
+from data.miniature import a2d_layout
+from data.miniature.scenes import VALID_ACTIONS
 from data.records import ACTIONS, LABELS, LabelledFrame, Listing, UnknownLabel, split_label
-from data.scenes import VALID_ACTIONS
 
 HEADER = "video_id,instance_id,query\n"
 VIDEOSET = """-abcdefghij,44,00:00:00,00:00:02,6,8,60,2,0
@@ -326,8 +327,8 @@ def test_the_samples_and_masks_of_the_real_clips_are_those_that_h5py_gives_pixel
 
 
 def test_the_samples_and_masks_of_the_miniature_are_those_that_h5py_gives_pixel_for_pixel(tmp_path: Path) -> None:
-    spec = miniature.Spec(seed=4, train_clips=6, test_clips=4, size=64, frames=24, labels=2)
-    miniature.write(tmp_path / "set", spec, workers=1)
+    spec = a2d_layout.Spec(seed=4, train_clips=6, test_clips=4, size=64, frames=24, labels=2)
+    a2d_layout.write(tmp_path / "set", spec, workers=1)
     found = read_samples(a2d.read(tmp_path / "set", "all", {}))
     assert len(found) > 30
     assert found == stored_samples(tmp_path / "set" / "text_annotations")

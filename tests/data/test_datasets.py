@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from data import a2d, datasets, jhmdb, miniature, miniature_jhmdb
+from data import a2d, datasets, jhmdb
+from data.miniature import a2d_layout, jhmdb_layout
 
 
 def test_each_kind_has_its_reader(tmp_path: Path) -> None:
-    miniature.write(tmp_path / "a2d", miniature.Spec(seed=1, train_clips=2, test_clips=1, size=48, frames=24, labels=1))
-    miniature_jhmdb.write(tmp_path / "jhmdb", miniature_jhmdb.Spec(seed=1, clips=2, width=64, frames=15))
+    a2d_layout.write(
+        tmp_path / "a2d", a2d_layout.Spec(seed=1, train_clips=2, test_clips=1, size=48, frames=24, labels=1)
+    )
+    jhmdb_layout.write(tmp_path / "jhmdb", jhmdb_layout.Spec(seed=1, clips=2, width=64, frames=15))
     for split in ("train", "test", "all"):
         found = datasets.read("a2d", tmp_path / "a2d", split, {}, "not looked at")
         assert found == a2d.read(tmp_path / "a2d", split, {})
@@ -22,7 +25,7 @@ def test_each_kind_has_its_reader(tmp_path: Path) -> None:
 
 
 def test_a_list_of_labelled_frames_reaches_the_reader_of_jhmdb(tmp_path: Path) -> None:
-    miniature_jhmdb.write(tmp_path / "jhmdb", miniature_jhmdb.Spec(seed=1, clips=1, width=64, frames=15))
+    jhmdb_layout.write(tmp_path / "jhmdb", jhmdb_layout.Spec(seed=1, clips=1, width=64, frames=15))
     with pytest.raises(FileNotFoundError, match=r"no file .*list\.json .*\[dataset\]\.labelled"):
         datasets.read("jhmdb", tmp_path / "jhmdb", "test", {}, tmp_path / "list.json")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data import datasets, miniature, miniature_jhmdb
+from data import datasets
 from data.datasets import UnknownKind
+from data.miniature import a2d_layout, jhmdb_layout
 from data.published import COUNTS, Counts, check, count
 
 LABELLED = 3
@@ -50,19 +51,19 @@ def test_each_count_is_compared(kind: str) -> None:
 
 
 def test_the_miniatures_are_counted_as_they_were_made(tmp_path: Path) -> None:
-    spec = miniature.Spec(seed=2, train_clips=4, test_clips=2, size=48, frames=24, labels=1)
-    miniature.write(tmp_path / "a2d", spec)
+    spec = a2d_layout.Spec(seed=2, train_clips=4, test_clips=2, size=48, frames=24, labels=1)
+    a2d_layout.write(tmp_path / "a2d", spec)
     listings = {split: datasets.read("a2d", tmp_path / "a2d", split, {}) for split in ("train", "test")}
-    sentences = sum(len(scene.sentences) for scene in miniature.scenes(spec))
+    sentences = sum(len(scene.sentences) for scene in a2d_layout.scenes(spec))
     assert count("a2d", tmp_path / "a2d", listings, {"test": 9}) == Counts(7, sentences, 4, 2, None, 9)
-    miniature_jhmdb.write(tmp_path / "jhmdb", miniature_jhmdb.Spec(seed=2, clips=3, width=64, frames=15))
+    jhmdb_layout.write(tmp_path / "jhmdb", jhmdb_layout.Spec(seed=2, clips=3, width=64, frames=15))
     listings = {"test": datasets.read("jhmdb", tmp_path / "jhmdb", "test", {})}
     assert count("jhmdb", tmp_path / "jhmdb", listings, {}) == Counts(3, 3, None, 3)
 
 
 def test_sentences_that_a_rule_drops_are_counted(tmp_path: Path) -> None:
-    spec = miniature_jhmdb.Spec(seed=2, clips=2, width=64, frames=15)
-    miniature_jhmdb.write(tmp_path / "set", spec)
+    spec = jhmdb_layout.Spec(seed=2, clips=2, width=64, frames=15)
+    jhmdb_layout.write(tmp_path / "set", spec)
     with (tmp_path / "set" / "jhmdb_annotation.txt").open("a") as file:
         file.write("elsewhere,a ghost\nelsewhere,\n")
     assert count("jhmdb", tmp_path / "set", {}, {}) == Counts(2, 4)

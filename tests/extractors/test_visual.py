@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from extractors.visual import batches_of, extract
-from models.i3d import I3D
-from models.resnet import ResNet
+from models.backbones.i3d import I3D
+from models.backbones.resnet import ResNet
 
 TAP = "mixed_4e"
 

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from models import acga
 from models.acga import ACGA, Sizes, UnknownInitialisation, WordEncoder
-from models.attention import located_cells
-from models.backbones import BackboneSizes
-from models.i3d import I3D
-from models.initialisation import seed_i3d
+from models.attention import cells_with_coordinates
+from models.backbones.backbone import BackboneSizes
+from models.backbones.i3d import I3D
+from models.backbones.initialisation import seed_i3d
+from models.backbones.resnet import ResNet
 from models.layers import Mode
-from models.resnet import ResNet
 
 VIDEO = BackboneSizes("i3d", "rgb", eps=1e-3, width=1 / 16, frames=0)
 SIZES = Sizes(VIDEO, word_dim=6, channels=(5, 4), widths=(6, 5, 4), attention=True)
@@ -233,7 +233,7 @@ def apart(initialisation: str) -> float:
     kinds[:, 0, :, :2] = kinds[:, 1, :, 2:] = 1
     with torch.no_grad():
         attended = attention(kinds, torch.zeros(1, built().text.word_dim, 3), torch.tensor([0]))[0][0].flatten(1)
-        values = attention.value(located_cells(kinds))[0, :, : kinds.shape[1]].T
+        values = attention.value(cells_with_coordinates(kinds))[0, :, : kinds.shape[1]].T
     return float((attended[:, 0] - attended[:, 3]).norm() / (values[:, 0] - values[:, 3]).norm())
 
 

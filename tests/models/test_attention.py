@@ -4,7 +4,7 @@ import torch
 from torch import Generator
 
 from models.attention import CrossGuidedAttention, SentenceTiling, attend_cells, attend_words
-from models.initialisation import initialise_linear
+from models.backbones.initialisation import initialise_linear
 from models.layers import Mode
 
 CHANNELS, DIM, LENGTH, HEIGHT, WIDTH = 6, 5, 4, 3, 2

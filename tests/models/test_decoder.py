@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Generator, nn
 
+from models.backbones.initialisation import initialise_default
 from models.decoder import Decoder, Responses
-from models.initialisation import initialise_default
 from models.layers import Mode
 
 CHANNELS, DIM = 3, 2

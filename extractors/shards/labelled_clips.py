@@ -1,0 +1,75 @@
+"""Clips with the actor and action of every cell, read from shards one at a time."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data.records import split_label
+from extractors.shards.shard import ShardReader
+from models.training.pretraining import LabelledClips
+
+
+class NoLabelledClips(ValueError):
+    """A train set without a clip to pretrain on."""
+
+
+class StoredClips:
+    """A `models.training.pretraining.LabelledClipSource` over Frames and Masks artifacts.
+
+    Labels lie on the grid of the small masks. `videos` limits the clips to those of some videos; empty for all. Raises
+    `NoLabelledClips` where nothing is left.
+    """
+
+    def __init__(self, frames: Sequence[Path], masks: Sequence[Path], videos: frozenset[str]) -> None:
+        self._frames = [ShardReader(folder / "frames.h5") for folder in frames]
+        self._masks = [ShardReader(folder / "masks.h5") for folder in masks]
+        self._labels: list[dict[str, list[tuple[int, int]]]] = []  # for each shard: clip -> (mask's row, label)
+        for folder, reader in zip(masks, self._masks, strict=True):
+            rows = {name: row for row, name in enumerate(reader.ids)}
+            truth = json.loads((folder / "truth.json").read_bytes())["clips"]
+            self._labels.append(
+                {
+                    clip: [(rows[f"{clip}/{instance}"], found["label"]) for instance, found in of["instances"].items()]
+                    for clip, of in truth.items()
+                }
+            )
+        self._clips = [
+            (shard, row, clip)
+            for shard, reader in enumerate(self._frames)
+            for row, clip in enumerate(reader.ids)
+            if not videos or clip.rpartition("/")[0] in videos
+        ]
+        if not self._clips:
+            raise NoLabelledClips("pretraining: no clip of the videos that pretrain.videos names; correct the list")
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def batch(self, indices: Sequence[int]) -> LabelledClips:
+        """The clips at these positions, in this order."""
+        clips, actors, actions = [], [], []
+        for index in indices:
+            shard, row, clip = self._clips[index]
+            clips.append(self._frames[shard].read("frames", row))
+            actor, action = self._cells(shard, clip)
+            actors.append(actor)
+            actions.append(action)
+        return LabelledClips(
+            clips=torch.from_numpy(np.stack(clips)),
+            actors=torch.from_numpy(np.stack(actors)),
+            actions=torch.from_numpy(np.stack(actions)),
+        )
+
+    def _cells(self, shard: int, clip: str) -> tuple[np.ndarray, np.ndarray]:
+        """Actor and action of each cell; 0 where there is none."""
+        grid = self._masks[shard].shape("small")
+        actors, actions = np.zeros(grid, np.int64), np.zeros(grid, np.int64)
+        for row, label in self._labels[shard][clip]:
+            covered = self._masks[shard].read("small", row).astype(bool)
+            actor, action = split_label(label)
+            actors[covered] = actor
+            actions[covered] = action
+        return actors, actions

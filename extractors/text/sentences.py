@@ -1,0 +1,129 @@
+"""Sentences as rows of word vectors."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from extractors.text.transformer import Layer, encoder_vectors
+from extractors.text.word2vec import BINARY, TEXT, file_vectors
+
+Oov = Literal["zero", "skip", "random"]
+
+HASH = "hash"
+_RANDOM_BOUND = 0.25  # uniform in [-0.25, 0.25] has about word2vec's variance (Kim, EMNLP 2014)
+_WORD = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W_]+)*")
+
+Vector = Float32[np.ndarray, "dim"]
+
+
+@dataclass(frozen=True)
+class WordVectors:
+    """Left-aligned word vectors, zero rows after the last word.
+
+    `occurrences` says at how many word positions each word without a vector stands, in the order of the alphabet, of
+    the `total_words` positions of all sentences as cut; `truncated` are the positions of the sentences that were cut.
+    """
+
+    values: Float32[np.ndarray, "n words dim"]
+    occurrences: Mapping[str, int]
+    total_words: int
+    truncated: tuple[int, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The words without a vector, sorted."""
+        return tuple(sorted(self.occurrences))
+
+
+def tokens(sentence: str) -> tuple[str, ...]:
+    """The words of a sentence in lower case: runs of letters and digits, with the apostrophes inside them (`man's`)."""
+    return tuple(_WORD.findall(sentence.lower()))
+
+
+def word_vectors(
+    sentences: Sequence[str],
+    vectors: str,
+    dim: int,
+    words: int,
+    seed: int,
+    oov: Oov,
+    layer: Layer | None = None,
+    index: Path | None = None,
+) -> WordVectors:
+    """The vectors of the first `words` words of each sentence.
+
+    `vectors` is "hash", standard normal values seeded by the SHA-256 of seed and word; or a file of vectors, of which
+    only the lower-case entries match, with the place of its index (both as `word2vec.file_vectors` has them); or the
+    folder of a transformers model, which reads the sentence as it was cut (`encoders.encoder_vectors` says how) and
+    alone needs `layer`. A word without a vector gets a row of zeros ("zero"), no row ("skip"), or uniform values in
+    [-0.25, 0.25] seeded by it ("random"). Raises UnknownVectors, and what those two raise."""
+    cut = [tokens(sentence) for sentence in sentences]
+    truncated = tuple(place for place, found in enumerate(cut) if len(found) > words)
+    cut = [found[:words] for found in cut]
+    values = np.zeros((len(sentences), words, dim), np.float32)
+    occurrences: Counter[str] = Counter()
+    for place, (found, rows) in enumerate(zip(cut, _rows(cut, vectors, dim, seed, layer, index), strict=True)):
+        absent = [word for word, row in zip(found, rows, strict=True) if row is None]
+        occurrences.update(absent)
+        if oov == "skip":
+            rows = [row for row in rows if row is not None]
+        for position, row in enumerate(rows):
+            if row is not None:
+                values[place, position] = row
+            elif oov == "random":
+                values[place, position] = _uniform(found[position], dim, seed)
+    return WordVectors(values, dict(sorted(occurrences.items())), sum(map(len, cut)), truncated)
+
+
+def hashed(word: str, dim: int, seed: int) -> Vector:
+    """Standard normal values that are a function of word and seed alone."""
+    return _generator(word, seed).standard_normal(dim).astype(np.float32)
+
+
+def _uniform(word: str, dim: int, seed: int) -> Vector:
+    return _generator(word, seed).uniform(-_RANDOM_BOUND, _RANDOM_BOUND, dim).astype(np.float32)
+
+
+def _generator(word: str, seed: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}:{word}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
+def _rows(
+    cut: Sequence[Sequence[str]], vectors: str, dim: int, seed: int, layer: Layer | None, index: Path | None
+) -> Iterable[Sequence[Vector | None]]:
+    """For each sentence and each of its words the vector, or None."""
+    if Path(vectors).is_dir() and vectors != HASH:
+        if layer is None:
+            raise UnknownVectors(
+                f"text.vectors = {vectors!r} is a folder, read as a transformers model: expected text.layer to be "
+                "'input' or 'last', found none. Set it, or name a file of vectors."
+            )
+        return encoder_vectors(cut, Path(vectors), dim, layer)
+    wanted = {word for found in cut for word in found}
+    if vectors == HASH:
+        known = {word: hashed(word, dim, seed) for word in wanted}
+    else:
+        known = file_vectors(_file(vectors), wanted, dim, index)
+    return ([known.get(word) for word in found] for found in cut)
+
+
+def _file(vectors: str) -> Path:
+    path = Path(vectors)
+    if Path(path.name.removesuffix(".gz")).suffix not in BINARY + TEXT or not path.is_file():
+        raise UnknownVectors(
+            f"text.vectors = {vectors!r}: expected 'hash', an existing file .bin (word2vec), .txt or .vec (text), "
+            "plain or with .gz, or the folder of a transformers model. Correct the path, or take 'hash'."
+        )
+    return path
+
+
+class UnknownVectors(ValueError):
+    """Word vectors that are neither "hash", nor a file of a known kind, nor a model with its layer."""

@@ -1,0 +1,110 @@
+"""The clips of one video: which decoded frames stand around each labelled one, and their pixels, decoded once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from extractors.video.decoder import Decoded, Decoder, clip_indices
+from extractors.video.decoder_process import REMEDY
+from extractors.video.failures import FrameOutOfRange, FrameSizeMismatch
+from extractors.video.ledger import ClipLedger, clip_ledger
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video to decode. `frames` is the declared count, 0 if unknown; frames after `last` (0: none) are not used."""
+
+    id: str
+    path: Path
+    height: int
+    width: int
+    frames: int
+    last: int
+    labelled: tuple[int, ...]  # counted from 1
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The frames at `wanted`, increasing, and for each labelled number the indices of its clip, among the first
+    `usable` of the frames that decode; the frame after each clip is there, too. `rules` are those of `data.defects`
+    that the video met."""
+
+    decoded: Decoded
+    wanted: tuple[int, ...]
+    indices: Mapping[int, tuple[int, ...]]
+    usable: int
+    rules: tuple[str, ...]
+
+    def frames(self, number: int) -> list[UInt8[np.ndarray, "h w 3"]]:
+        """The frames (RGB) of the clip around a labelled frame, edge frames repeated."""
+        place = {index: position for position, index in enumerate(self.wanted)}
+        return [self.decoded.frames[place[index]] for index in self.indices[number]]
+
+    def following(self, number: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        """The frame (RGB) after the clip around a labelled frame; none where the video ends with the clip."""
+        after = self.indices[number][-1] + 1
+        return self.decoded.frames[self.wanted.index(after)] if after < self.usable else None
+
+    def ledger(self, number: int) -> ClipLedger:
+        """Where the frames of the clip around a labelled frame come from."""
+        seconds = dict(zip(self.wanted, self.decoded.seconds.tolist(), strict=True))
+        pixels = dict(zip(self.wanted, self.decoded.pixels, strict=True))
+        return clip_ledger(number - 1, self.indices[number], seconds, pixels)
+
+
+def decode(decoder: Decoder, video: Source, length: int, limit_seconds: float, verify: bool) -> Clips:
+    """Decode a video once for the clips of all its labelled frames; twice where it holds another count than declared.
+
+    With `verify`, all wanted frames are decoded by a second decoder, too, and must be the same. Raises FrameOutOfRange,
+    FrameSizeMismatch, and what `Decoder.clips` raises.
+    """
+    usable = video.frames
+    for _ in range(2):
+        try:
+            indices = _indices(video, length, usable)
+            wanted = tuple(sorted({index for clip in indices.values() for index in _with_following(clip, usable)}))
+            decoded = decoder.clips(video.path, wanted, limit_seconds)
+        except FrameOutOfRange:
+            count = decoder.clips(video.path, (), limit_seconds).count
+        else:
+            count = decoded.count
+        found = min(count, video.last or count)
+        if found == usable:
+            _check_size(video, decoded.frames)
+            if verify:
+                decoder.verify(video.path, wanted, decoded.frames, limit_seconds)
+            return Clips(decoded, wanted, indices, usable, _rules(video, count))
+        usable = found
+    _indices(video, length, usable)
+    raise FrameOutOfRange(f"video {video.id}: its frame count changed while it was read ({video.path}); run again")
+
+
+def _indices(video: Source, length: int, count: int) -> dict[int, tuple[int, ...]]:
+    try:
+        return {number: clip_indices(number - 1, length, count) for number in video.labelled}
+    except FrameOutOfRange as error:
+        raise FrameOutOfRange(f"video {video.id}: {error} ({video.path}). {REMEDY}") from None
+
+
+def _with_following(clip: tuple[int, ...], usable: int) -> tuple[int, ...]:
+    after = clip[-1] + 1
+    return (*clip, after) if after < usable else clip
+
+
+def _rules(video: Source, count: int) -> tuple[str, ...]:
+    """The rules that the number of frames meets; of folders of PNG files the listing has told."""
+    if count == video.frames or video.path.is_dir():
+        return ()
+    return ("beyond_last_mask" if video.last else "frame_count",)
+
+
+def _check_size(video: Source, frames: Sequence[np.ndarray] | np.ndarray) -> None:
+    found, declared = frames[0].shape[:2], (video.height, video.width)
+    if found != declared:
+        raise FrameSizeMismatch(
+            f"video {video.id}: its frames are {found[0]} x {found[1]}, but the data set declares {declared[0]} x"
+            f" {declared[1]} (height x width; {video.path}). {REMEDY}"
+        )

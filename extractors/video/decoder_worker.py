@@ -1,0 +1,190 @@
+"""The decoding process, run by `extractors.video.decoder_process`: requests on standard input, frames on standard
+output.
+
+It is a process of its own because decord may hang on a damaged file and then ignores Python's signals: a process can be
+killed. A request is a line of JSON:
+
+path            a video file; for the witness also a folder of PNG files
+wanted          increasing indices from 0
+witness         whether the second decoder gives the frames
+limit_seconds   after which the parent kills this process
+
+An answer is a length (four bytes, big-endian) and JSON of that length: {"ready"} once; then for each request {"height",
+"width"} and, each after a length of 0, the pixels of the wanted frames in their order; at last one of {"count",
+"seconds" of the wanted frames, "differs"}, {"unreadable": why} and {"broken": why}. With "reusable": false this process
+has to be killed. Frames count for nothing until the last answer is there.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extractors.video.pyav_decoder import Frame, PyAVDecoder, Summary
+
+HEADER_BYTES = 4
+GRACE_SECONDS = 10  # the parent kills at the limit; were it gone, the alarm ends a hanging decoder a little later
+_LOG_PREFIX = re.compile(r"\[[0-9:]+\] \S+:[0-9]+: (\[[^\]]*\])?")  # time, line of its code, path
+_NO_REPEATS = 1e-9  # share of the frames that decord may repeat in place of lost ones; 0 would be no limit
+
+
+def main() -> None:
+    """Serves requests until standard input ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what libraries print must not get between the answers
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    sys.modules["nvidia"] = None  # type: ignore[assignment] # decord would load all of CUDA: 600 MB and a second
+    try:
+        import av
+        import decord
+
+        from extractors.video.pyav_decoder import DamagedVideo
+    except (ImportError, OSError, RuntimeError) as error:
+        why = f"the decoder does not start ({type(error).__name__}: {error}). Install decord2 and av."
+        _send(answers, {"broken": why})
+        return
+    av.logging.set_level(av.logging.PANIC)
+    decord.logging.set_level(decord.logging.QUIET)
+    _send(answers, {"ready": True})
+    for line in sys.stdin:
+        request = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, request["limit_seconds"] + GRACE_SECONDS)
+        try:
+            _serve(Path(request["path"]), request["wanted"], request["with_pyav"], answers)
+        except DamagedVideo as error:
+            _send(answers, {"unreadable": str(error), "reusable": True})
+        except DecordFailure as error:
+            _send(answers, {"unreadable": str(error), "reusable": False})
+        except OSError as error:
+            _send(answers, {"broken": f"{type(error).__name__}: {error}. Make it readable, then run again."})
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _serve(path: Path, wanted: Sequence[int], with_pyav: bool, answers: int) -> None:
+    from extractors.video import containers, pyav_decoder
+
+    if path.is_dir():
+        count = sum(1 for _ in path.glob("*.png"))
+        for index in (index for index in wanted if index < count):
+            _frame(answers, index == wanted[0], pyav_decoder.image(path / f"{index + 1:05d}.png"))
+        _last(answers, wanted, pyav_decoder.Summary(count, (None,) * count), differs=False)
+        return
+    _read_through(path)
+    damage = containers.damage(path)
+    try:
+        with closing(pyav_decoder.PyAVDecoder(path, damage)) as opened:
+            if not with_pyav and not damage and wanted:
+                _decode(path, wanted, *opened.first_frame(), answers)
+            else:
+                _decode_with_pyav(opened, wanted, with_pyav and not damage, answers)
+    except DecordFailure as failure:
+        try:
+            with closing(pyav_decoder.PyAVDecoder(path, damage)) as opened:
+                list(opened.frames(()))
+                count = opened.summary_up_to(wanted[-1]).count
+        except pyav_decoder.DamagedVideo as reason:  # what the witness says comes first
+            raise DecordFailure(str(reason)) from None
+        raise DecordFailure(f"{failure}; PyAV reads {count} frames") from None
+
+
+def _decode_with_pyav(opened: "PyAVDecoder", wanted: Sequence[int], shown: bool, answers: int) -> None:
+    """The witness's pass over the whole file, with frames or without."""
+    for index, pixels in opened.frames(wanted if shown else ()):
+        _frame(answers, index == wanted[0], pixels)
+    summary = opened.summary_up_to(wanted[-1] if wanted else -1)
+    if not wanted:
+        _send(answers, {"height": opened.size[0], "width": opened.size[1]})
+    _last(answers, wanted, summary, differs=False)
+
+
+def _read_through(path: Path) -> None:
+    """Raises OSError where the disk fails, which a decoder would take for damage in the file."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def _decode(path: Path, wanted: Sequence[int], first: "Frame", summary: "Summary", answers: int) -> None:
+    # Every frame that is announced must come, without one repeated, and the first must be PyAV's: then no index is off.
+    differs = False
+    with _failures():
+        reader = _opened(path)
+        if len(reader) != summary.count:
+            raise DecordFailure(f"decord announces {len(reader)} frames of {summary.count} packets")
+        following = iter((*wanted, -1))
+        awaited = next(following)
+        for index in range(summary.count):
+            frame = reader.next()
+            if index not in (0, awaited):
+                continue
+            pixels = _without_padding(frame.asnumpy())
+            if pixels.shape != first.shape:
+                raise DecordFailure(f"decord's frame {index + 1} is of shape {pixels.shape}")
+            if not index:
+                differs = bool((pixels != first).any())
+            if index == awaited:
+                awaited = next(following)
+                _frame(answers, index == wanted[0], pixels)
+    _last(answers, wanted, summary, differs)
+
+
+def _opened(path: Path) -> Any:
+    import decord
+
+    return decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=_NO_REPEATS)
+
+
+def _without_padding(pixels: Any) -> Any:
+    # decord takes the padding of rows for a channel where frames are narrow: 48 x 3 bytes lie in rows of 192, 48 x 4.
+    height, width, channels = pixels.shape
+    if channels == 3:
+        return pixels
+    return pixels.reshape(height, channels * width)[:, : 3 * width].copy().reshape(height, width, 3)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    import decord
+
+    try:
+        yield
+    except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration, AssertionError) as error:
+        lines = _LOG_PREFIX.sub("", str(error)).strip().splitlines() or [type(error).__name__]  # a stack trace follows
+        raise DecordFailure(f"decord fails: {lines[0][:200]}") from None
+
+
+def _frame(answers: int, first: bool, pixels: Any) -> None:
+    if first:
+        _send(answers, {"height": pixels.shape[0], "width": pixels.shape[1]})
+    _write(answers, bytes(HEADER_BYTES), memoryview(pixels).cast("B"))
+
+
+def _last(answers: int, wanted: Sequence[int], summary: "Summary", differs: bool) -> None:
+    seconds = [summary.seconds[index] for index in wanted if index < summary.count]
+    _send(answers, {"count": summary.count, "seconds": seconds, "differs": differs})
+
+
+def _send(answers: int, message: Mapping[str, Any]) -> None:
+    encoded = json.dumps(message).encode()
+    _write(answers, len(encoded).to_bytes(HEADER_BYTES, "big"), memoryview(encoded))
+
+
+def _write(answers: int, header: bytes, content: memoryview) -> None:
+    sent = os.writev(answers, [header, content]) - len(header)
+    while sent < len(content):
+        sent += os.write(answers, content[sent:])
+
+
+class DecordFailure(Exception):
+    """A file on which decord failed, after which nothing that it keeps can be relied on."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Videos as folders of PNG files, 00001.png and on: the frames of J-HMDB."""
+
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from extractors.video.failures import FrameOutOfRange, UnreadableVideo
+
+_NAME = re.compile(r"([0-9]{5})\.png")
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_REMEDY = "Unpack the folder again."
+
+
+def read(folder: Path, wanted: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 3"], int]:
+    """The RGB images at those indices from 0, in any order, also repeated, and how many the folder holds.
+
+    Grey becomes RGB, transparency is ignored. Only the wanted images and the first are opened. Raises UnreadableVideo,
+    for a gap, an image that is damaged (its checksums tell), of 16 bits or of another size, and FrameOutOfRange."""
+    numbers = sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
+    if not numbers or numbers != list(range(1, len(numbers) + 1)):
+        missing = min(set(range(1, len(numbers) + 2)) - set(numbers))
+        raise UnreadableVideo(f"{folder}: {len(numbers)} images, but no {missing:05d}.png. {_REMEDY}")
+    if wanted and max(wanted) >= len(numbers):
+        raise FrameOutOfRange(
+            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has {len(numbers)} frames. {_REMEDY}"
+        )
+    first = _image(folder / "00001.png")
+    images = {0: first}
+    for index in set(wanted) - {0}:
+        path = folder / f"{index + 1:05d}.png"
+        images[index] = _image(path)
+        if images[index].shape != first.shape:
+            raise UnreadableVideo(f"{path}: shape {images[index].shape}, but 00001.png has {first.shape}. {_REMEDY}")
+    frames = np.empty((len(wanted), *first.shape), np.uint8)
+    for place, index in enumerate(wanted):
+        frames[place] = images[index]
+    return frames, len(numbers)
+
+
+def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    content = path.read_bytes()
+    fault = _fault(content)
+    image = (
+        None
+        if fault
+        else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    )
+    if image is None:
+        raise UnreadableVideo(f"{path}: not a whole PNG image{fault}. {_REMEDY}")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def _fault(content: bytes) -> str:
+    """What is wrong with the chunks of a PNG file, "" if nothing is: OpenCV returns what it has of a damaged image."""
+    if not content.startswith(_SIGNATURE):
+        return " (it does not begin as one)"
+    start, name = len(_SIGNATURE), b""
+    while name != b"IEND":
+        if start + 12 > len(content):
+            return f" ({len(content)} bytes, and its end is missing)"
+        length, name = struct.unpack(">I4s", content[start : start + 8])
+        body, end = content[start + 4 : start + 8 + length], start + 12 + length
+        if end > len(content):
+            return f" ({len(content)} bytes, and its end is missing)"
+        if zlib.crc32(body) != int.from_bytes(content[end - 4 : end], "big"):
+            return f" (the checksum at byte {end - 4} is wrong)"
+        if name == b"IHDR" and len(body) > 12 and body[12] == 16:
+            return " of 8 bits a channel, but of 16"
+        start = end
+    return ""

@@ -1,0 +1,100 @@
+"""Confidence intervals of scores by the bootstrap over videos (Efron and Tibshirani, 1993): the percentile method.
+
+Samples of one video are not independent, so videos are drawn with their samples. A draw is a weight for each sample.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int64
+
+from models.evaluation.metrics import MAP_THRESHOLDS, PRECISION_THRESHOLDS, Overlap, ious_of
+
+LEVEL = 0.95
+RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
+
+Interval = tuple[float, float]
+Weights = Int64[np.ndarray, " n"]
+
+
+def intervals(
+    overlaps: Sequence[Overlap],
+    confidences: Sequence[float] | None,
+    videos: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> dict[str, Interval]:
+    """Return the 95 % intervals of mean_iou, overall_iou, map and each precision ("precision 0.5").
+
+    `videos` are the samples' videos. With confidences, one a sample, precision counts IoUs that exceed a threshold and
+    map is COCO's average precision, as in protocol coco; without (None) they are protocol acga's. Raises NoSamples.
+    """
+    ious = ious_of(overlaps)
+    of_samples = Samples(
+        ious,
+        np.array([sample.intersection for sample in overlaps]),
+        np.array([sample.union for sample in overlaps]),
+        None if confidences is None else np.array(confidences),
+    )
+    drawn = [of_samples.scores(weights) for weights in draws(videos, resamples, seed)]
+    tail = (1 - LEVEL) / 2
+    return {name: interval(np.array([scores[name] for scores in drawn]), tail) for name in drawn[0]}
+
+
+def interval(values: Float[np.ndarray, " r"], tail: float) -> Interval:
+    """Return the quantiles that leave a share `tail` on both sides."""
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def draws(videos: Sequence[str], resamples: int, seed: int) -> list[Weights]:
+    """Return how often each sample counts in each draw of as many videos, with replacement, as there are.
+
+    From raw words of a bit generator: NumPy promises their values for ever.
+    """
+    different, which = np.unique(np.array(videos), return_inverse=True)
+    words = np.random.PCG64(np.random.SeedSequence([seed])).random_raw((resamples, len(different)))
+    chosen = (words % np.uint64(len(different))).astype(np.int64)
+    return [np.bincount(row, minlength=len(different))[which] for row in chosen]
+
+
+class Samples:
+    """What every sample contributes to the scores."""
+
+    def __init__(
+        self,
+        ious: Float[np.ndarray, " n"],
+        intersections: Int64[np.ndarray, " n"],
+        unions: Int64[np.ndarray, " n"],
+        confidences: Float[np.ndarray, " n"] | None,
+    ) -> None:
+        self.ious, self.intersections, self.unions, self.confidences = ious, intersections, unions, confidences
+
+    def scores(self, weights: Weights) -> Mapping[str, float]:
+        """Return the scores where every sample counts so often."""
+        reached = np.greater if self.confidences is not None else np.greater_equal
+        total, union = weights.sum(), weights @ self.unions
+        named = {f"precision {at}": float(weights @ reached(self.ious, at) / total) for at in PRECISION_THRESHOLDS}
+        return {
+            "mean_iou": float(weights @ self.ious / total),
+            "overall_iou": float(weights @ self.intersections / union) if union else 1.0,
+            "map": float(np.mean([self.precision(weights, at) for at in MAP_THRESHOLDS])),
+            **named,
+        }
+
+    def precision(self, weights: Weights, threshold: float) -> float:
+        """Return the share of samples that reach an IoU, or COCO's average precision there."""
+        right = self.ious >= threshold
+        if self.confidences is None:
+            return float(weights @ right / weights.sum())
+        return average_precision(right, self.confidences, weights)
+
+
+def average_precision(right: Bool[np.ndarray, " n"], confidences: Float[np.ndarray, " n"], weights: Weights) -> float:
+    """Return COCO's average precision where every sample has one prediction, right or not, and one truth."""
+    order = np.argsort(-confidences, kind="mergesort")
+    true = np.cumsum((right * weights)[order])
+    recall, precision = true / weights.sum(), true / np.maximum(np.cumsum(weights[order]), 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(recall, RECALLS, side="left")
+    return float(np.append(precision, 0.0)[np.minimum(places, len(precision))].mean())

@@ -1,0 +1,191 @@
+"""The two ways in which referring segmentation of videos is scored. Their numbers must not be compared.
+
+acga: the authors' evaluator (`util/tool.py`). Foreground is what exceeds half of the map's own maximum, truth is the
+mask of the letterboxed square mapped back, and "mAP" is the mean precision over ten thresholds.
+coco: MTTR, ReferFormer and later work. Foreground is what is likelier than not, truth is the mask of the original
+frame, and "mAP" is COCO's average precision over masks ranked by confidence.
+"""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from data.letterbox import Letterbox
+from data.masks import RunLengths
+
+SMOOTH = 1e-6  # pixels, from the authors' evaluator: an empty mask predicted as empty is right
+PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+MAP_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+MOST_DETECTIONS = 100  # a frame, as in COCO; there is one
+
+
+class NoSamples(ValueError):
+    """Nothing to score."""
+
+
+class UnequalCounts(ValueError):
+    """Predictions, confidences and truths that are not of the same samples."""
+
+
+class FrameSizeMismatch(ValueError):
+    """A prediction and a truth of different sizes."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What a predicted and a true mask have in common, in pixels of the frame."""
+
+    intersection: int
+    union: int
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union, 1 for two empty masks."""
+        return (self.intersection + SMOOTH) / (self.union + SMOOTH)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one protocol, all in [0, 1]; `precision` at the IoU thresholds "0.5" to "0.9"."""
+
+    mean_iou: float
+    overall_iou: float
+    map: float
+    precision: dict[str, float]
+    samples: int
+
+
+def acga_prediction(response: Float[Tensor, "s s"], box: Letterbox) -> UInt8[np.ndarray, "h w"]:
+    """Return the mask of the frame that a fused response (logits) means in protocol acga."""
+    probability = torch.sigmoid(response.float())
+    mask = probability > 0.5 * probability.max()
+    return box.restore(mask.to(torch.uint8).cpu().numpy())
+
+
+def acga_truth(mask: UInt8[np.ndarray, "s s"], box: Letterbox) -> UInt8[np.ndarray, "h w"]:
+    """Return the true mask of the frame in protocol acga: the letterboxed one, mapped back (not the original)."""
+    return box.restore(mask)
+
+
+def coco_prediction(response: Float[Tensor, "s s"], box: Letterbox) -> tuple[UInt8[np.ndarray, "h w"], float]:
+    """Return the mask of the frame that a fused response means in protocol coco, and its confidence.
+
+    The confidence is the mean probability inside the mask, 0 if it is empty.
+    """
+    logits = box.crop_resize(response.float().cpu().numpy())
+    probability = torch.sigmoid(torch.from_numpy(logits)).numpy()
+    inside = probability > 0.5
+    confidence = float(probability[inside].mean(dtype=np.float64)) if inside.any() else 0.0
+    return inside.astype(np.uint8), confidence
+
+
+def overlap(prediction: RunLengths, truth: RunLengths) -> Overlap:
+    """Return the overlap of two masks. Raises FrameSizeMismatch."""
+    if tuple(prediction["size"]) != tuple(truth["size"]):
+        found, expected = tuple(prediction["size"]), tuple(truth["size"])
+        raise FrameSizeMismatch(f"Predicted mask of {found} pixels, expected the truth's {expected}. Restore it first.")
+    common = int(rle.area(rle.merge([prediction, truth], intersect=True)))
+    return Overlap(common, int(rle.area(prediction)) + int(rle.area(truth)) - common)
+
+
+def acga_scores(overlaps: Sequence[Overlap]) -> Scores:
+    """Return the scores of protocol acga; precision counts IoUs that reach a threshold. Raises NoSamples."""
+    ious = ious_of(overlaps)
+    return Scores(
+        mean_iou=float(ious.mean()),
+        overall_iou=overall_iou(overlaps),
+        map=float(np.mean([np.mean(ious >= threshold) for threshold in MAP_THRESHOLDS])),
+        precision={str(threshold): float(np.mean(ious >= threshold)) for threshold in PRECISION_THRESHOLDS},
+        samples=len(overlaps),
+    )
+
+
+def coco_scores(
+    predictions: Sequence[RunLengths], confidences: Sequence[float], truths: Sequence[RunLengths]
+) -> Scores:
+    """Return the scores of protocol coco; precision counts IoUs that exceed a threshold.
+
+    Raises NoSamples, UnequalCounts and FrameSizeMismatch.
+    """
+    if not len(predictions) == len(confidences) == len(truths):
+        counts = f"{len(predictions)} predictions, {len(confidences)} confidences and {len(truths)} truths"
+        raise UnequalCounts(f"Protocol coco: {counts}, expected as many of each. Give one of each for every sample.")
+    overlaps = [overlap(prediction, truth) for prediction, truth in zip(predictions, truths, strict=True)]
+    ious = ious_of(overlaps)
+    return Scores(
+        mean_iou=float(ious.mean()),
+        overall_iou=overall_iou(overlaps),
+        map=average_precision(predictions, confidences, truths),
+        precision={str(threshold): float(np.mean(ious > threshold)) for threshold in PRECISION_THRESHOLDS},
+        samples=len(overlaps),
+    )
+
+
+def average_precision(
+    predictions: Sequence[RunLengths], confidences: Sequence[float], truths: Sequence[RunLengths]
+) -> float:
+    """Return COCO's average precision of masks, one prediction and one truth a sample, over IoU .50:.05:.95.
+
+    Equal confidences rank in the order given.
+    """
+    return ranked_precision([[ranked] for ranked in zip(predictions, confidences, strict=True)], truths)
+
+
+def ranked_precision(predictions: Sequence[Sequence[tuple[RunLengths, float]]], truths: Sequence[RunLengths]) -> float:
+    """Return COCO's average precision of masks with confidences, any number of them a sample, one truth a sample."""
+    if not any(predictions):
+        return 0.0
+    numbers = range(1, len(truths) + 1)  # pycocotools takes 0 for "no match"
+    truth = COCO()
+    truth.dataset = {
+        "images": [
+            {"id": number, "height": mask["size"][0], "width": mask["size"][1]}
+            for number, mask in zip(numbers, truths, strict=True)
+        ],
+        "categories": [{"id": 1}],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "segmentation": mask, **extent(mask)}
+            for number, mask in zip(numbers, truths, strict=True)
+        ],
+    }
+    ranked = [
+        {"image_id": number, "category_id": 1, "segmentation": mask, "score": confidence}
+        for number, candidates in zip(numbers, predictions, strict=True)
+        for mask, confidence in candidates
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(ranked), "segm")
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, float("inf")]], ["all"]
+        evaluation.params.maxDets = [MOST_DETECTIONS]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return float(evaluation.eval["precision"].mean())
+
+
+def extent(mask: RunLengths) -> dict[str, Any]:
+    """Return what COCO keeps beside a mask."""
+    return {"area": float(rle.area(mask)), "bbox": rle.toBbox(mask).tolist()}
+
+
+def ious_of(overlaps: Sequence[Overlap]) -> Float[np.ndarray, " n"]:
+    """Return the IoU of every sample. Raises NoSamples."""
+    if not overlaps:
+        raise NoSamples("No sample to score, expected one or more. Check the split and the data set's exclusions.")
+    return np.array([sample.iou for sample in overlaps])
+
+
+def overall_iou(overlaps: Sequence[Overlap]) -> float:
+    """Return the sum of intersections over the sum of unions, 1 if all masks are empty."""
+    union = sum(sample.union for sample in overlaps)
+    return sum(sample.intersection for sample in overlaps) / union if union else 1.0

@@ -1,0 +1,51 @@
+"""Mirrored samples. The authors train without them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.training.samples import Batch
+
+STREAM = 1  # beside `order.shuffled`, which draws from the stream without a key
+
+
+class MissingMirroredWords(ValueError):
+    """Samples that are to be mirrored, but whose sentences cannot be."""
+
+
+def is_flipped(seed: int, epoch: int, step: int, clip: int) -> bool:
+    """Return whether a step mirrors a clip: a fair coin that these numbers alone decide."""
+    words = np.random.PCG64(np.random.SeedSequence([seed, epoch, step, clip], spawn_key=(STREAM,))).random_raw(1)
+    return int(words[0]) >> 63 == 1
+
+
+def flipped(batch: Batch, flags: Sequence[bool]) -> Batch:
+    """Return the batch, sentences with a flag mirrored together with their masks and the features of their clip.
+
+    All sentences on a clip have the same flag. A mirrored feature map only resembles the features of the mirrored clip,
+    since the trunk does not treat left and right alike. Raises MissingMirroredWords.
+    """
+    if batch.mirrored_words is None:
+        raise MissingMirroredWords(
+            "Samples have no mirrored words, expected them with [training] flip. Make word vectors of the sentences "
+            "with left and right swapped too, or switch flip off."
+        )
+    sentences = torch.tensor(list(flags), dtype=torch.bool)
+    clips = torch.zeros(len(batch.features), dtype=torch.bool)
+    clips[batch.clip] = sentences
+    return dataclasses.replace(
+        batch,
+        features=mirrored(batch.features, clips),
+        words=torch.where(sentences.reshape(-1, 1, 1), batch.mirrored_words, batch.words),
+        small=mirrored(batch.small, sentences),
+        medium=mirrored(batch.medium, sentences),
+        large=mirrored(batch.large, sentences),
+    )
+
+
+def mirrored(maps: Tensor, rows: Tensor) -> Tensor:
+    """Return the maps, the last axis of the given rows reversed."""
+    return torch.where(rows.reshape(-1, *[1] * (maps.ndim - 1)), maps.flip(-1), maps)

@@ -1,0 +1,215 @@
+"""A short training of the I3D trunk on what the clips' own annotations say, for want of Kinetics weights.
+
+A 1x1 convolution on the time mean of `mixed_4f` tells, for every cell of 16 x 16 pixels, which actor and which action
+is there; both are labels that A2D's annotation files carry. The convolution is thrown away afterwards.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from models.backbones.i3d import HEAD, I3D, to_unit_range
+from models.training.sampling import prefetched, shuffled
+
+ACTORS = 8  # 0 background, 1..7 the actors
+ACTIONS = 10  # 0 background or unknown, 1..9 the actions
+COLOUR_LEVELS = 3  # of each of red, green and blue
+COLOURS = COLOUR_LEVELS**3
+CELL = 16  # pixels, the stride of mixed_4f
+
+logger = logging.getLogger(__name__)
+
+
+class ClipSizeMismatch(ValueError):
+    """Labels whose grid is not that of the clips' cells."""
+
+
+class UnsupportedModality(ValueError):
+    """An I3D that cannot be pretrained on RGB clips."""
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """How the trunk is pretrained; `colour_weight` 0 leaves the colour loss out, `warmup` counts steps."""
+
+    epochs: int
+    batch: int
+    lr: float
+    warmup: int
+    weight_decay: float
+    foreground_weight: float
+    colour_weight: float
+    flip: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class LabelledClips:
+    """Clips (RGB) and, per cell of 16 x 16 pixels, the actor (0 background) and the action (0 none known)."""
+
+    clips: UInt8[Tensor, "b t s s 3"]
+    actors: Int64[Tensor, "b h w"]
+    actions: Int64[Tensor, "b h w"]
+
+
+@runtime_checkable
+class LabelledClipSource(Protocol):
+    """Where labelled clips come from; `batch` may be called from another thread, one call at a time."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int]) -> LabelledClips:
+        """Return the clips at these positions, in this order."""
+        ...
+
+
+@dataclass(frozen=True)
+class PretrainingProgress:
+    """One step done: epoch and step count from 0."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+def pretrain(
+    i3d: I3D,
+    source: LabelledClipSource,
+    settings: PretrainingSettings,
+    device: torch.device,
+    progress: Callable[[PretrainingProgress], None] | None = None,
+) -> tuple[float, ...]:
+    """Train the trunk and `mixed_4f` in place and return the mean loss of each epoch; I3D is left in evaluation mode.
+
+    Adam with decoupled weight decay, a linear warm-up and then a cosine to zero. On one machine the result is a pure
+    function of the weights given, the source and the settings. Raises ClipSizeMismatch and UnsupportedModality.
+    """
+    if i3d.modality != "rgb":
+        raise UnsupportedModality(f"Pretraining reads RGB clips, this I3D takes {i3d.modality}. Pretrain an RGB one.")
+    classifier = cell_classifier(i3d.channels[HEAD], Generator().manual_seed(settings.seed))
+    i3d.to(device).to(memory_format=torch.channels_last_3d).train()
+    classifier.to(device)
+    network = [parameter for name, parameter in i3d.named_parameters() if trained(name)]
+    parameters = network + list(classifier.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    steps = math.ceil(len(source) / settings.batch)
+    losses = []
+    for epoch in range(settings.epochs):
+        total = 0.0
+        for step, batch in enumerate(epoch_batches(source, settings, epoch)):
+            rate = settings.lr * learning_rate_factor(epoch * steps + step, settings.epochs * steps, settings.warmup)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss = cell_loss(i3d, classifier, moved(batch, device), settings)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item() * len(batch.clips)
+            if progress is not None:
+                progress(PretrainingProgress(epoch, settings.epochs, step, steps, loss.item()))
+        losses.append(total / len(source))
+        logger.info("pretraining epoch %d of %d: loss %.4f", epoch + 1, settings.epochs, losses[-1])
+    i3d.eval()
+    return tuple(losses)
+
+
+def epoch_batches(source: LabelledClipSource, settings: PretrainingSettings, epoch: int) -> Iterator[LabelledClips]:
+    """Yield the batches of an epoch, every clip once, some mirrored."""
+    order = shuffled(len(source), settings.seed, epoch)
+    wanted = [order[start : start + settings.batch] for start in range(0, len(order), settings.batch)]
+    for step, batch in enumerate(prefetched(source.batch, wanted)):
+        mirrored = flips(len(batch.clips), settings.seed, epoch, step)
+        yield flipped(batch, mirrored) if settings.flip else batch
+
+
+def cell_loss(
+    i3d: I3D, classifier: nn.Conv2d, batch: LabelledClips, settings: PretrainingSettings
+) -> Float[Tensor, ""]:
+    """Return the cross entropy of actors, plus those of actions and, weighted, of colours on the actors' cells."""
+    clips = to_unit_range(batch.clips)
+    maps = classifier(i3d.head(i3d.trunk(clips)).mean(2))
+    if maps.shape[-2:] != batch.actors.shape[-2:]:
+        raise ClipSizeMismatch(
+            f"Pretraining labels of {tuple(batch.actors.shape[-2:])} cells, expected {tuple(maps.shape[-2:])} cells of "
+            f"{CELL} pixels for clips of {tuple(clips.shape[-2:])} pixels. Make the labels at that size."
+        )
+    actors, actions, colours = maps.split([ACTORS, ACTIONS, COLOURS], dim=1)
+    weight = torch.full((ACTORS,), settings.foreground_weight, device=maps.device, dtype=maps.dtype)
+    weight[0] = 1
+    loss = functional.cross_entropy(actors, batch.actors, weight=weight)
+    loss = loss + mean_where(functional.cross_entropy(actions, batch.actions, reduction="none"), batch.actions > 0)
+    if settings.colour_weight:
+        surprise = functional.cross_entropy(colours, colour_classes(clips), reduction="none")
+        loss = loss + settings.colour_weight * mean_where(surprise, batch.actors > 0)
+    return loss
+
+
+def colour_classes(clips: Float[Tensor, "b 3 t s s"]) -> Int64[Tensor, "b h w"]:
+    """Return the mean colour of each cell of the labelled (middle) frame, each channel rounded to one of three levels.
+
+    Colour is no label of A2D, but sentences speak of it, and features that only tell actors and actions drop it.
+    """
+    middle = clips[:, :, clips.shape[2] // 2]
+    cells = reduce(middle, "b c (h i) (w j) -> b c h w", "mean", i=CELL, j=CELL)
+    red, green, blue = ((cells + 1) / 2 * COLOUR_LEVELS).long().clamp(0, COLOUR_LEVELS - 1).unbind(1)
+    return (red * COLOUR_LEVELS + green) * COLOUR_LEVELS + blue
+
+
+def mean_where(values: Float[Tensor, "b h w"], chosen: Bool[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """Return the mean of the chosen values, 0 where none is chosen."""
+    weight = chosen.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def cell_classifier(channels: int, generator: Generator) -> nn.Conv2d:
+    """Return the 1x1 convolution that reads actors, actions and colours off the features."""
+    classifier = nn.Conv2d(channels, ACTORS + ACTIONS + COLOURS, 1)
+    nn.init.normal_(classifier.weight, std=1 / math.sqrt(channels), generator=generator)
+    if classifier.bias is not None:
+        nn.init.zeros_(classifier.bias)
+    return classifier
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int) -> float:
+    """Return what the learning rate is multiplied by at a step: a linear warm-up, then half a cosine down to zero."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def trained(name: str) -> bool:
+    """Return whether pretraining touches the I3D parameter of this name: all that `mixed_4f` needs, and itself."""
+    return not name.startswith(("mixed_5", "conv3d_0c"))
+
+
+def flips(count: int, seed: int, epoch: int, step: int) -> tuple[bool, ...]:
+    """Return which clips of a batch are mirrored: a pure function of its arguments."""
+    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch, step])).random_raw(count)
+    return tuple(bool(word >> 63) for word in bits.tolist())
+
+
+def flipped(batch: LabelledClips, mirrored: Sequence[bool]) -> LabelledClips:
+    """Return the batch with some clips, and their labels, mirrored left to right."""
+    chosen = torch.tensor(list(mirrored), device=batch.clips.device)
+    wide, flat = rearrange(chosen, "b -> b 1 1 1 1"), rearrange(chosen, "b -> b 1 1")
+    return LabelledClips(
+        torch.where(wide, batch.clips.flip(3), batch.clips),
+        torch.where(flat, batch.actors.flip(2), batch.actors),
+        torch.where(flat, batch.actions.flip(2), batch.actions),
+    )
+
+
+def moved(batch: LabelledClips, device: torch.device) -> LabelledClips:
+    """Return the batch on the device."""
+    return LabelledClips(batch.clips.to(device), batch.actors.to(device), batch.actions.to(device))

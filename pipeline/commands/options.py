@@ -1,0 +1,81 @@
+"""Options that several commands share, each declared once, and the exit codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+DONE, NO = 0, 1
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+STAGES = (
+    "Frames",
+    "Flow",
+    "Masks",
+    "TextFeatures",
+    "PretrainedTrunk",
+    "VisualFeatures",
+    "Imported",
+    "Samples",
+    "TrainedModel",
+    "Predictions",
+    "Metrics",
+    "Report",
+)
+"""The names of `pipeline.graph.STAGES`, which is not imported here: it loads Luigi."""
+
+Function = Callable[..., int]
+PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(min=1)
+
+config = click.argument("config", type=PATH, metavar="CONFIG")
+configs = click.argument("configs", type=PATH, metavar="CONFIG...", nargs=-1, required=True)
+stage = click.argument("stage", type=click.Choice(STAGES), metavar="STAGE")
+until = click.option(
+    "--until", type=click.Choice(STAGES), default="Report", show_default=True, metavar="STAGE", help="The last stage."
+)
+
+
+def workers(of: str = "Tasks") -> Callable[[Function], Function]:
+    """The option --workers; `of` says what is counted."""
+    text = f"{of} at a time."
+    return click.option("--workers", type=POSITIVE, default=os.cpu_count(), show_default="cores", help=text)
+
+
+def command(name: str, example: str) -> Callable[[Function], click.Command]:
+    """A command that takes --set, --store and --json after its own options, and whose help ends with an example."""
+    shared: list[click.Parameter] = [
+        click.Option(
+            ["--set", "overrides"], multiple=True, metavar="section.key=value", help="Override one key of the config."
+        ),
+        click.Option(
+            ["--store"], type=PATH, default=Path("store"), show_default="./store", help="The folder of the artifacts."
+        ),
+        _as_json(),
+    ]
+    return _decorator(name, example, shared)
+
+
+def document_command(name: str, example: str) -> Callable[[Function], click.Command]:
+    """A command that takes --json after its own options: it needs neither config nor store."""
+    return _decorator(name, example, [_as_json()])
+
+
+def _decorator(name: str, example: str, shared: list[click.Parameter]) -> Callable[[Function], click.Command]:
+    def decorate(function: Function) -> click.Command:
+        found: click.Command = click.command(name, epilog=f"Example: {example}")(function)
+        found.params += shared
+        return found
+
+    return decorate
+
+
+def _as_json() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document on standard output.")
+
+
+Document = dict[str, Any]
+"""What --json prints."""

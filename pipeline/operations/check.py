@@ -1,0 +1,159 @@
+"""Check of a data set: everything that a run would read is opened before any expensive work starts."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data import datasets, published
+from data.records import Listing, Video
+from pipeline.config import Config
+from pipeline.engine import catalogue
+from pipeline.engine.progress import Progress
+
+if TYPE_CHECKING:
+    from extractors.video.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video to examine; `instances` lists the instance that each of its sentences refers to, one per sentence."""
+
+    kind: str
+    video: Video
+    instances: tuple[int, ...]
+    length: int
+    limit_seconds: float  # time limit of decoding; 0: the video is not decoded
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The result for one video: its number of samples, its errors, and the rules that applied to it."""
+
+    samples: int
+    errors: tuple[str, ...]
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result for all data sets of a config; `rules` counts the records to which each rule applied."""
+
+    videos: int
+    samples: int
+    errors: tuple[str, ...]
+    rules: dict[str, int]
+
+
+def check(config: Config, roots: dict[str, Path], fast: bool, workers: int) -> Findings:
+    """Read every annotation and, unless `fast`, decode every video as the Frames stage does; collect all errors.
+
+    `roots` gives the folder of each data set by its name.
+    """
+    errors: list[str] = []
+    rules: Counter[str] = Counter()
+    videos = samples = 0
+    for name, section in config.datasets.items():
+        if name not in roots:
+            continue
+        listings: dict[str, Listing] = {}
+        counted: dict[str, int] = {}
+        for split in sorted({role.split for role in config.sets.values() if role.dataset == name}):
+            try:
+                listings[split] = catalogue.listing(section, roots[name], split)
+            except (OSError, ValueError) as error:
+                errors.append(f"{name}, {split}: {error}")
+                continue
+            tasks = list(_tasks(section.kind, listings[split], config, fast))
+            found = list(_examined(tasks, workers, f"{name} {split}"))
+            errors += [message for examined in found for message in examined.errors]
+            rules.update({rule: len(records) for rule, records in listings[split].hits.items()})
+            rules.update(rule for examined in found for rule in examined.rules)
+            counted[split] = sum(examined.samples for examined in found)
+            videos, samples = videos + len(tasks), samples + counted[split]
+        if section.expect == "published" and listings:
+            errors += published.check(section.kind, published.count(section.kind, roots[name], listings, counted))
+    return Findings(videos, samples, tuple(errors), dict(sorted(rules.items())))
+
+
+def last_frame(kind: str, video: Video) -> int:
+    """Return the last frame of a video that may be used (0: no limit).
+
+    The frames of J-HMDB after the last mask are not part of the data set.
+    """
+    return video.frames if kind == "jhmdb" else 0
+
+
+def _tasks(kind: str, listing: Listing, config: Config, fast: bool) -> Iterator[Task]:
+    spoken_of: dict[str, list[int]] = {}
+    for query in listing.queries:
+        spoken_of.setdefault(query.video, []).append(query.instance)
+    limit = 0.0 if fast else config.frames.limit_seconds
+    for video in listing.videos:
+        yield Task(kind, video, tuple(spoken_of.get(video.id, ())), config.frames.length, limit)
+
+
+def _examined(tasks: Sequence[Task], workers: int, name: str) -> Iterator[Examined]:
+    """Yield the result of each video in order; `workers` processes examine videos in parallel."""
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(max(1, min(workers, len(tasks))), mp_context=context) as pool, Progress(name) as progress:
+        for done, examined in enumerate(pool.map(_examine, tasks, chunksize=4), start=1):
+            progress.update(done, len(tasks))
+            yield examined
+
+
+def _examine(task: Task) -> Examined:
+    errors: list[str] = []
+    rules: list[str] = []
+    samples = 0
+    video = task.video
+    for frame in video.labelled:
+        try:
+            found = datasets.read_instances(task.kind, Path(frame.path), frame.number, video.height, video.width)
+        except (OSError, ValueError) as error:
+            errors.append(str(error))
+            continue
+        shown = [instance for instance in task.instances if instance in found.ids]
+        rules += [*found.hits, *["absent_instance"] * (len(task.instances) - len(shown))]
+        samples += len(shown)
+    if task.limit_seconds:
+        refusal, met = _decoded(task)
+        errors += [refusal] if refusal else []
+        rules += met
+    return Examined(samples, tuple(errors), tuple(rules))
+
+
+def _decoded(task: Task) -> tuple[str, tuple[str, ...]]:
+    """Decode a video's clips; return the error message ("" if there is none) and the rules that applied."""
+    from extractors.video.clips import Source, decode
+    from extractors.video.decoder import DecoderDied, DecodingTimedOut
+    from extractors.video.quarantine import DETERMINISTIC, rules_of
+
+    video = task.video
+    numbers = tuple(frame.number for frame in video.labelled)
+    last = last_frame(task.kind, video)
+    source = Source(video.id, Path(video.path), video.height, video.width, video.frames, last, numbers)
+    try:
+        clips = decode(_decoder(), source, task.length, task.limit_seconds, verify=False)
+    except DETERMINISTIC as error:
+        return str(error), rules_of(error)
+    except (DecodingTimedOut, DecoderDied, OSError) as error:
+        return str(error), ()
+    return "", clips.rules
+
+
+@cache
+def _decoder() -> Decoder:
+    """Return the decoder of this process, which is reused for all videos.
+
+    Its child process ends when this process closes its end of the pipe.
+    """
+    from extractors.video.decoder import Decoder
+
+    return Decoder()

@@ -1,0 +1,46 @@
+"""The sections [dataset], [train], [test] and [miniature]: the data sets and their splits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.sections.section import Positive, Section, Seed
+
+GENERATED = "generated"
+"""The value of `dataset.root` that asks for the miniature of the section [miniature], made inside the store."""
+
+
+class DatasetSection(Section):
+    """Where one data set lies and which of its records count."""
+
+    kind: Literal["a2d", "jhmdb", "reference"] = Field(description="layout; reference: features, the authors' folder")
+    root: str = Field(min_length=1, description="folder, relative to the working directory; or 'generated'")
+    shards: Positive = Field(description="files that each sharded stage is cut into, per split")
+    exclude: dict[str, str] = Field(description="video id -> the reason why it is left out")
+    groups: str = Field(description="CSV under root (video_id,instance_id,group) that splits the scores; '' for none")
+    labelled: str = Field(min_length=1, description="'even', or for J-HMDB a JSON list of its labelled frames")
+    absent: Literal["drop", "empty"] = Field(description="a labelled frame without the instance: no sample, or no mask")
+    expect: Literal["none", "published"] = Field(
+        description="'published': `acga check` compares counts with the papers'"
+    )
+    max_failures: Annotated[int, Field(ge=0, description="videos of a split that may be left out as unreadable")]
+
+
+class SetSection(Section):
+    """The videos of one role: a data set by name and its split."""
+
+    dataset: str
+    split: Literal["train", "test", "all"]
+
+
+class MiniatureSection(Section):
+    """The generated data set (`data.miniature.a2d_layout.Spec`)."""
+
+    seed: Seed
+    train_clips: Positive
+    test_clips: Positive
+    size: Annotated[int, Field(ge=48, multiple_of=2, description="height and width of a video")]
+    frames: Annotated[int, Field(ge=24, le=332, description="frames of a video")]
+    labels: Annotated[int, Field(ge=1, le=3, description="labelled frames of a video")]

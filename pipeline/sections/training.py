@@ -1,0 +1,30 @@
+"""The section [training]: training of the head and the network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.sections.section import Positive, Rate, Section, Seed
+
+
+class TrainingSection(Section):
+    """Training of the head and the network."""
+
+    epochs: Positive
+    batch: Positive
+    accumulate: Positive = Field(description="parts that a batch is computed in; batch norm sees each by itself")
+    lr: Rate
+    lr_drop_every: Positive = Field(description="epochs after which lr is multiplied by lr_drop, again and again")
+    lr_drop: Annotated[float, Field(gt=0, le=1)]
+    foreground_weight: Rate
+    gradient_norm: Annotated[float, Field(ge=0, description="gradients are clipped to it; 0: not")]
+    precision: Literal["float32", "bfloat16"]
+    flip: bool = Field(description="mirror clips at random, left and right in their sentences, too")
+    sampling: Literal["epoch", "reference", "clips"]
+    validation: Annotated[float, Field(ge=0, lt=1, description="share of the videos held out; 0 for none")]
+    patience: Annotated[int, Field(ge=0, description="epochs without improvement before it stops; 0: never")]
+    checkpoint_every: Annotated[int, Field(ge=0, description="steps between checkpoints; 0: after epochs alone")]
+    processes: Positive = Field(description="that share each batch, one GPU each")
+    seed: Seed

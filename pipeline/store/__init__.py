@@ -1,0 +1,1 @@
+"""The artifact store on disk: artifacts, locks, file hashes and canonical JSON."""
