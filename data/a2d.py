@@ -1,10 +1,12 @@
-"""A2D (Xu et al., CVPR 2015) with A2D-Sentences (Gavrilyuk et al., CVPR 2018) as they are distributed.
+"""Reader of A2D (Xu et al., CVPR 2015) with A2D-Sentences (Gavrilyuk et al., CVPR 2018), in the distributed layout.
 
 root/Release/videoset.csv                                     no header; ninth column 0 = train, 1 = test
-root/Release/clips320H/<video>.mp4                            also CLIPS320; large or small letters
-root/a2d_annotation.txt                                       the three below also in root/text_annotations/
-root/a2d_missed_videos.txt                                    or root/Release/; may be absent
+root/Release/clips320H/<video>.mp4                            or clips320; upper or lower case
+root/a2d_annotation.txt                                       one sentence per line
+root/a2d_missed_videos.txt                                    optional
 root/a2d_annotation_with_instances/<video>/<%05d>.h5          frame numbers count from 1
+
+The last three may also be in root/text_annotations/ or in root/Release/.
 """
 
 import re
@@ -38,11 +40,11 @@ from data.records import LABELS, Instances, LabelledFrame, Listing, Query, Video
 
 SENTENCE_COLUMNS = ("video_id", "instance_id", "query")
 SPLITS = {"0": "train", "1": "test"}
-CLIPS = ("clips320H", "clips320")  # MTTR's README has CLIPS320
+CLIPS = ("clips320H", "clips320")  # the README of MTTR has CLIPS320
 _VIDEOSET_COLUMNS = 9
 _ANNOTATION_FILE = re.compile(r"([0-9]{5})\.h5")
 
-# What h5py raises on files that are cut short, altered or none of its own.
+# The errors that h5py raises for files that are truncated, corrupted or not HDF5.
 _UNREADABLE = (
     OSError,
     KeyError,
@@ -58,7 +60,7 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Declared:
-    """One row of videoset.csv: the video's split, size in pixels, and declared counts of frames and labelled frames."""
+    """One row of videoset.csv: the split, the size in pixels, the declared numbers of frames and labelled frames."""
 
     id: str
     split: str
@@ -69,10 +71,10 @@ class Declared:
 
 
 def read(root: Path, split: str, exclude: Mapping[str, str]) -> Listing:
-    """The videos and sentences of `split` ("train", "test" or "all") in the order of the files; opens no mp4 or h5.
+    """Return the videos and sentences of `split` ("train", "test" or "all") in file order; no mp4 or h5 file is opened.
 
-    `exclude` maps video ids to reasons. Raises MissingFile, EmptyAnnotations, MalformedAnnotations, UnknownSplit,
-    UnknownExclusion."""
+    `exclude` maps the ids of videos to leave out to the reasons. Raises MissingFile, EmptyAnnotations,
+    MalformedAnnotations, UnknownSplit, UnknownExclusion."""
     if split not in (*SPLITS.values(), "all"):
         raise UnknownSplit(f"A2D has no split {split!r}; expected train, test or all.")
     hits, texts = Hits(), _texts(root)
@@ -95,7 +97,7 @@ def read(root: Path, split: str, exclude: Mapping[str, str]) -> Listing:
 
 
 def read_text(root: Path, hits: Hits) -> tuple[tuple[Declared, ...], tuple[Query, ...]]:
-    """All rows of videoset.csv and all sentences, of both splits; nothing is left out yet.
+    """Return all rows of videoset.csv and all sentences, of both splits; no video is left out yet.
 
     Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
     declared = read_videoset(find([root / "Release"], "videoset.csv", "A2D"), hits)
@@ -103,7 +105,9 @@ def read_text(root: Path, hits: Hits) -> tuple[tuple[Declared, ...], tuple[Query
 
 
 def read_videoset(path: Path, hits: Hits) -> tuple[Declared, ...]:
-    """The rows of videoset.csv, header or not. Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
+    """Return the rows of videoset.csv without the header, if it has one.
+
+    Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
     rows = read_rows(path)
     if rows and rows[0].cells[0] == "VID":
         hits.add("header_line", f"{path.name}, line 1")
@@ -120,12 +124,14 @@ def read_videoset(path: Path, hits: Hits) -> tuple[Declared, ...]:
 
 
 def read_queries(path: Path, hits: Hits) -> tuple[Query, ...]:
-    """The sentences of a2d_annotation.txt, cleaned. Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
+    """Return the cleaned sentences of a2d_annotation.txt.
+
+    Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
     return read_sentences(path, SENTENCE_COLUMNS, hits)
 
 
 def read_missed(path: Path) -> tuple[str, ...]:
-    """The video ids of a2d_missed_videos.txt, one a line. Raises MissingFile, MalformedAnnotations."""
+    """Return the video ids of a2d_missed_videos.txt, one per line. Raises MissingFile, MalformedAnnotations."""
     rows = read_rows(path)
     for row in rows:
         if len(row.cells) != 1:
@@ -134,9 +140,10 @@ def read_missed(path: Path) -> tuple[str, ...]:
 
 
 def read_instances(path: Path, height: int, width: int) -> Instances:
-    """The instances of one annotation file (MATLAB v7.3: axes reversed, two axes where there is one instance).
+    """Read the instances of one annotation file (MATLAB v7.3: the axes are reversed; one instance has only two axes).
 
-    Labels come from its `id`, where it has one. Raises MissingFile, MalformedAnnotations, MaskSizeMismatch."""
+    The labels are read from `id`; they are 0 if the file has no `id`. Raises MissingFile, MalformedAnnotations,
+    MaskSizeMismatch."""
     name = f"A2D video {path.parent.name}, labelled frame {path.stem} ({path})"
     stored, ids, labels = _stored(path, name, height, width)
     if len(stored) < len(ids):
@@ -149,7 +156,7 @@ def read_instances(path: Path, height: int, width: int) -> Instances:
             f"{len(LABELS)}, 10 * actor + action. Fetch the file again."
         )
     first = [row for row, instance in enumerate(ids) if instance not in ids[:row]]
-    if len(first) < len(ids) - 1:  # A2D-Sentences repeats one id of one frame
+    if len(first) < len(ids) - 1:  # A2D-Sentences has one frame with one repeated id
         raise MalformedAnnotations(f"{name}: the instance ids {ids}; expected different ones. Fetch the file again.")
     masks = binary_masks(name, stored)[first]
     hits = ("surplus_mask",) * (len(stored) > len(ids)) + ("duplicate_instance",) * (len(first) < len(ids))
@@ -166,7 +173,7 @@ def _texts(root: Path) -> tuple[Path, ...]:
 
 
 def _clips(release: Path) -> Path:
-    """The folder of the clips; the first of its names where there is none."""
+    """Return the folder of the clips, or the path with the first of its possible names if there is none."""
     present = names(release)
     for name in CLIPS:
         if alike := [other for other in present if other.lower() == name.lower()]:
@@ -274,8 +281,8 @@ def _labelled(video: Declared, folder: Path, hits: Hits) -> tuple[LabelledFrame,
 def _stored(
     path: Path, name: str, height: int, width: int
 ) -> tuple[Shaped[np.ndarray, "m h w"], tuple[int, ...], tuple[int, ...]]:
-    """Masks, upright and as they are stored, ids and labels."""
-    import h5py  # not above: a listing, which reads no masks, is made in processes that stay free of HDF5
+    """Return the masks (upright, with the stored values), the instance ids and the labels."""
+    import h5py  # imported here, so that processes that only list videos do not load HDF5
 
     if not path.exists():
         raise MissingFile(f"{name}: no such file. Unpack a2d_annotation_with_instances.zip again.")

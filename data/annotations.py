@@ -1,4 +1,4 @@
-"""What the readers of A2D and J-HMDB have in common: text files in, rows and cleaned sentences out; their errors."""
+"""Functions shared by the readers of A2D and J-HMDB: parsing text files, cleaning sentences, checking masks; errors."""
 
 import csv
 import os
@@ -16,24 +16,26 @@ from data.records import Query
 
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _COPY = re.compile(r"[0-9]+ \(copy\)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but the tab and the line feed
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # control characters except tab and line feed
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a text file, cut at its commas; `line` counts from 1."""
+    """One line of a text file, split at its commas; `line` counts from 1."""
 
     line: int
     cells: tuple[str, ...]
 
 
 def clean(query: str) -> str:
-    """The sentence in lower case, its words parted by single blanks."""
+    """Return the sentence in lower case, with single spaces between its words and none at its ends."""
     return " ".join(query.lower().split())
 
 
 def find(folders: Sequence[Path], name: str, what: str) -> Path:
-    """The first of the folders' entries of that name. Raises MissingFile where none has it."""
+    """Return the path of `name` in the first of the folders that contains it.
+
+    `what` names the dataset in messages. Raises MissingFile if no folder contains it."""
     for folder in folders:
         if (folder / name).exists():
             return folder / name
@@ -42,7 +44,9 @@ def find(folders: Sequence[Path], name: str, what: str) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    """What lies in a folder, sorted; nothing where there is none. Raises MissingFile where it cannot be listed."""
+    """Return the sorted names of a folder's entries; an empty list if there is no such folder.
+
+    Raises MissingFile if the folder cannot be listed."""
     try:
         return sorted(entry.name for entry in os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -52,9 +56,9 @@ def names(folder: Path) -> list[str]:
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """The rows of a comma-separated text file that are not blank. A byte order mark and CR LF are tolerated.
+    """Return the rows of a comma-separated text file, without blank lines. A byte order mark and CR LF are accepted.
 
-    Raises MissingFile, MalformedAnnotations (not UTF-8, control characters, quotes that do not close)."""
+    Raises MissingFile; MalformedAnnotations if the text is not UTF-8, has control characters or an unclosed quote."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -66,41 +70,43 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def integer(text: str) -> int:
-    """The number that at most nine digits write. Raises ValueError for all else that int() takes."""
+    """Return the integer written in `text` with one to nine digits. Raises ValueError for any other text."""
     if not _INTEGER.fullmatch(text):
         raise ValueError(f"{text!r} is no number")
     return int(text)
 
 
 def video_id(where: str, text: str) -> str:
-    """The text, which must be able to name a file. Raises MalformedAnnotations, which says `where`."""
+    """Return `text` if it can be a file name. Raises MalformedAnnotations otherwise, with `where` in the message."""
     if text != text.strip() or "/" in text or text in ("", ".", ".."):
         raise MalformedAnnotations(f"{where}: the video id {text!r} can name no file. Correct or remove the line.")
     return text
 
 
 def binary_masks(name: str, stored: Shaped[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h w"]:
-    """The masks as 0 and 1. Raises MalformedAnnotations, which begins with `name`, where they hold anything else."""
+    """Return the masks as uint8 values 0 and 1.
+
+    Raises MalformedAnnotations if the masks hold any other value; its message begins with `name`."""
     if stored.dtype.kind not in "buif":
         raise MalformedAnnotations(f"{name}: masks of type {stored.dtype}; expected 0 and 1. Fetch the file again.")
     ones = stored == 1
-    if not np.array_equal(ones, stored):  # which NaN is not
+    if not np.array_equal(ones, stored):  # NaN fails this comparison, too
         odd = stored[ones != stored].flat[0]
         raise MalformedAnnotations(f"{name}: a mask holds {odd}; expected 0 and 1. Fetch the file again.")
     return np.ascontiguousarray(ones, dtype=np.uint8)
 
 
 def mask_hits(masks: UInt8[np.ndarray, "n h w"]) -> tuple[str, ...]:
-    """The rules of `data.defects` that the pixels of a frame's masks meet."""
+    """Return the rules of `data.defects` that the masks of one frame match."""
     empty = not masks.any(axis=(1, 2)).all()
     overlapping = bool((masks.sum(0, dtype=np.int64) > 1).any())
     return ("empty_mask",) * empty + ("overlapping_masks",) * overlapping
 
 
 def read_sentences(path: Path, columns: Sequence[str], hits: Hits) -> tuple[Query, ...]:
-    """The sentences of an official annotation file in its order, cleaned.
+    """Return the cleaned sentences of an official annotation file, in file order.
 
-    The columns are `video_id, instance_id, query`, or `video_id, query` where a video has one instance, 0. Commas in a
+    The columns are `video_id, instance_id, query`, or `video_id, query` if each video has one instance, 0. Commas in a
     query are kept. Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
     rows = read_rows(path)
     if not rows:
@@ -122,7 +128,7 @@ def _row(path: Path, number: int, line: str) -> Row:
             f"{path}, line {number}: the control character {odd[0]!r} at column {odd.start() + 1}; expected plain "
             "UTF-8 text. Fetch it again, or correct the line."
         )
-    if '"' not in line and len(line) < csv.field_size_limit():  # as nearly all lines, and then much cheaper
+    if '"' not in line and len(line) < csv.field_size_limit():  # the fast path, which nearly all lines take
         return Row(number, tuple(line.split(",")))
     try:
         return Row(number, tuple(next(csv.reader([line], strict=True))))
@@ -166,28 +172,28 @@ def _numbered(queries: Sequence[Query]) -> tuple[Query, ...]:
 
 
 class MissingFile(FileNotFoundError):
-    """A file of the data set is not where it should be."""
+    """Raised if a file of the dataset is missing or cannot be read."""
 
 
 class EmptyAnnotations(ValueError):
-    """An annotation file, or what is left of it, holds no sentence."""
+    """Raised if an annotation file holds no video or sentence, or if none is left after filtering."""
 
 
 class MalformedAnnotations(ValueError):
-    """An annotation file is not of the documented form."""
+    """Raised if an annotation file does not have the documented format."""
 
 
 class MalformedLabelledList(MalformedAnnotations):
-    """A list of labelled frames that is not of MTTR's form, or does not fit the data set."""
+    """Raised if a list of labelled frames does not have MTTR's format or does not fit the dataset."""
 
 
 class UnknownSplit(ValueError):
-    """A split that the data set does not have."""
+    """Raised if the dataset does not have the requested split."""
 
 
 class UnknownExclusion(ValueError):
-    """The configuration excludes a video that is not there."""
+    """Raised if the configuration excludes a video that the dataset does not have."""
 
 
 class MaskSizeMismatch(ValueError):
-    """Masks of another size than their video."""
+    """Raised if masks do not have the size of their video."""

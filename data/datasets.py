@@ -1,4 +1,4 @@
-"""The data sets by kind: the one place that knows which reader reads what."""
+"""Reading of a dataset by its kind. Only this module maps kinds to readers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,10 @@ KINDS = ("a2d", "jhmdb")
 
 
 def read(kind: str, root: Path, split: str, exclude: Mapping[str, str], labelled: str | Path = "even") -> Listing:
-    """The videos and sentences of one split of a data set laid out as distributed; see `data.a2d` and `data.jhmdb`.
+    """Return the videos and sentences of one split of a dataset in the layout of `data.a2d` or `data.jhmdb`.
 
-    `labelled` says which frames of J-HMDB are labelled, "even" or the path of a list; A2D's files say it themselves.
-    Raises UnknownKind, and what the readers raise."""
+    `labelled` selects the labelled frames of J-HMDB: "even", or the path of a list. For A2D it is ignored, since the
+    annotation files determine the labelled frames. Raises UnknownKind and the errors of the readers."""
     if kind == "a2d":
         return a2d.read(root, split, exclude)
     if kind == "jhmdb":
@@ -22,9 +22,9 @@ def read(kind: str, root: Path, split: str, exclude: Mapping[str, str], labelled
 
 
 def read_instances(kind: str, path: Path, number: int, height: int, width: int) -> Instances:
-    """The instances of labelled frame `number` (from 1) in its annotation file.
+    """Read the instances of labelled frame `number`, counted from 1, from its annotation file.
 
-    Raises UnknownKind, and what the readers raise."""
+    Raises UnknownKind and the errors of the readers."""
     if kind == "a2d":
         return a2d.read_instances(path, height, width)
     if kind == "jhmdb":
@@ -33,4 +33,4 @@ def read_instances(kind: str, path: Path, number: int, height: int, width: int) 
 
 
 class UnknownKind(ValueError):
-    """A kind of data set that has no reader."""
+    """Raised if no reader exists for a kind of dataset."""

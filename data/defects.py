@@ -1,6 +1,6 @@
-"""The catalogue of the data sets' known defects: what each rule detects and what is then done.
+"""Catalogue of the known defects of the datasets: what each rule detects and how the defect is handled.
 
-Whatever is not in it is an error that names the record.
+Any other defect raises an error that names the record.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Outcome = Literal["dropped", "repaired", "noted", "refused"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One known defect, dealt with as `done` says and counted.
+    """One known defect, which is handled as `done` describes and counted.
 
-    `outcome` sums that up: something is `dropped` or `repaired`, or used as it is and only `noted`; what is `refused`
-    is an error, unless the video is in [dataset].exclude."""
+    `outcome` is the category of the handling: data is "dropped" or "repaired"; "noted" data is used unchanged;
+    "refused" data raises an error unless the video is in [dataset].exclude."""
 
     id: str
     detects: str
@@ -23,7 +23,7 @@ class Rule:
 
 
 _CATALOGUE = (
-    # the text files and what lies on the disk; found when a data set is listed
+    # defects of the text files and folders, found when a dataset is listed
     Rule("header_line", "videoset.csv begins with a line of column names", "the line is skipped", "repaired"),
     Rule("missed_video", "the video is in a2d_missed_videos.txt", "it is left out", "dropped"),
     Rule(
@@ -51,7 +51,7 @@ _CATALOGUE = (
         "the frames beyond the last mask are not used",
         "dropped",
     ),
-    # the annotation files; found when their masks are read
+    # defects of the annotation files, found when their masks are read
     Rule("duplicate_instance", "one instance id on two masks of a frame", "the first mask wins", "dropped"),
     Rule("surplus_mask", "a frame with more masks than instance ids", "the surplus masks are dropped", "dropped"),
     Rule("overlapping_masks", "instances of a frame that share pixels", "the masks are used as they are", "noted"),
@@ -62,7 +62,7 @@ _CATALOGUE = (
         "an error (MaskSizeMismatch) until the video is excluded",
         "refused",
     ),
-    # samples and decoded videos
+    # defects of samples and decoded videos
     Rule(
         "absent_instance",
         "a labelled frame that does not show the instance of a sentence",
@@ -78,15 +78,15 @@ RULES = {rule.id: rule for rule in _CATALOGUE}
 
 
 class Hits:
-    """Collects which records met which rule."""
+    """Collector of the records that match each rule."""
 
     def __init__(self) -> None:
         self._records: dict[str, list[str]] = {}
 
     def add(self, rule: str, record: str) -> None:
-        """Notes that `record` met `rule`. Raises KeyError where the catalogue has no such rule."""
+        """Record that `record` matches `rule`. Raises KeyError if the catalogue has no such rule."""
         self._records.setdefault(RULES[rule].id, []).append(record)
 
     def collected(self) -> dict[str, tuple[str, ...]]:
-        """Rule -> records, both in a fixed order; rules without a hit are left out."""
+        """Return the records of each rule, in catalogue order; rules without a record are left out."""
         return {rule: tuple(self._records[rule]) for rule in RULES if rule in self._records}

@@ -1,6 +1,6 @@
-"""J-HMDB (Jhuang et al., ICCV 2013) with JHMDB-Sentences (Gavrilyuk et al., CVPR 2018). It is only tested on.
+"""Reader of J-HMDB (Jhuang et al., ICCV 2013) with JHMDB-Sentences (Gavrilyuk et al., CVPR 2018), a test set only.
 
-root/jhmdb_annotation.txt                                     also in root/text_annotations/
+root/jhmdb_annotation.txt                                     or root/text_annotations/jhmdb_annotation.txt
 root/puppet_mask/<action>/<video>/puppet_mask.mat             MATLAB v5, part_mask (height, width, T)
 root/Rename_Images/<action>/<video>/<%05d>.png                or
 root/ReCompress_Videos/<action>/<video>.avi
@@ -34,12 +34,12 @@ _PICTURE = re.compile(r"([0-9]{5})\.png")
 
 
 def read(root: Path, split: str, exclude: Mapping[str, str], labelled: str | Path = "even") -> Listing:
-    """The videos and sentences of `split`, "test" or "all", which are the same, in the order of the sentences.
+    """Return the videos and sentences of `split` in the order of the sentences; "test" and "all" are the same.
 
-    Each video has three labelled frames: evenly spaced ones, or those of the list at `labelled` (see
-    `data.labelled_list`). `exclude` maps video ids to reasons. Opens no video; reads of a mask file only the shape.
-    Raises MissingFile, EmptyAnnotations, MalformedAnnotations, MalformedLabelledList, UnknownSplit,
-    UnknownExclusion."""
+    Each video has three labelled frames: evenly spaced ones, or those of the list at the path `labelled` (see
+    `data.labelled_list`). `exclude` maps the ids of videos to leave out to the reasons. No video is opened; only the
+    shape is read from a mask file. Raises MissingFile, EmptyAnnotations, MalformedAnnotations, MalformedLabelledList,
+    UnknownSplit, UnknownExclusion."""
     if split not in ("test", "all"):
         raise UnknownSplit(f"J-HMDB has no split {split!r}; expected test or all: JHMDB-Sentences is for testing only.")
     hits = Hits()
@@ -57,7 +57,7 @@ def read(root: Path, split: str, exclude: Mapping[str, str], labelled: str | Pat
 
 
 def read_text(root: Path, hits: Hits) -> tuple[dict[str, Path], tuple[Query, ...]]:
-    """The folders of all videos' masks by video, and all sentences; nothing is left out yet.
+    """Return the mask folder of each video and all sentences; no video is left out yet.
 
     Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
     queries = read_queries(find((root, root / "text_annotations"), "jhmdb_annotation.txt", "JHMDB-Sentences"), hits)
@@ -65,19 +65,21 @@ def read_text(root: Path, hits: Hits) -> tuple[dict[str, Path], tuple[Query, ...
 
 
 def read_queries(path: Path, hits: Hits) -> tuple[Query, ...]:
-    """The sentences of jhmdb_annotation.txt, cleaned. Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
+    """Return the cleaned sentences of jhmdb_annotation.txt.
+
+    Raises MissingFile, EmptyAnnotations, MalformedAnnotations."""
     return read_sentences(path, SENTENCE_COLUMNS, hits)
 
 
 def labelled_numbers(frames: int) -> tuple[int, ...]:
-    """The middle frames, counted from 1, of `frames` cut in three: floor((2k + 1) frames / 6) + 1 for k = 0, 1, 2.
+    """Return the middle frames of the three thirds of a video: floor((2k + 1) frames / 6) + 1 for k = 0, 1, 2.
 
-    The paper says "uniformly sampled"; its exact frames are unknown."""
+    The numbers count from 1. The paper says only "uniformly sampled"; the frames that it used are unknown."""
     return tuple((2 * k + 1) * frames // (2 * LABELLED_FRAMES) + 1 for k in range(LABELLED_FRAMES))
 
 
 def read_instances(path: Path, number: int, height: int, width: int) -> Instances:
-    """The one instance, 0, of frame `number` (from 1) of a puppet mask file; its label is unknown.
+    """Read the only instance, 0, of frame `number` (counted from 1) of a puppet mask file; its label is 0 (unknown).
 
     Raises MissingFile, MalformedAnnotations, MaskSizeMismatch."""
     name = f"J-HMDB video {path.parent.name}, labelled frame {number} ({path})"
@@ -132,7 +134,7 @@ def _kept(
 
 
 def _numbers(labelled: str | Path, folders: Mapping[str, Path], masks: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Video -> the numbers of its labelled frames."""
+    """Return the numbers of the labelled frames of each video."""
     if labelled == "even":
         return {video: labelled_numbers(count) for video, count in masks.items()}
     path = Path(labelled)
@@ -171,7 +173,7 @@ def _video(root: Path, masks: Path, shape: tuple[int, int, int], numbers: Sequen
 
 
 def _counted(pictures: Path) -> int:
-    """How many pictures a folder has. Raises MissingFile where their numbers leave one out."""
+    """Return the number of pictures in a folder. Raises MissingFile if their numbers have a gap."""
     numbers = [int(match[1]) for name in names(pictures) if (match := _PICTURE.fullmatch(name))]
     for expected, number in enumerate(numbers, start=1):
         if number != expected:

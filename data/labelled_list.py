@@ -1,7 +1,7 @@
-"""Lists of J-HMDB's labelled frames in the form that MTTR publishes (jhmdb_sentences_samples_metadata.json).
+"""Reader of lists of J-HMDB's labelled frames in the format of MTTR (jhmdb_sentences_samples_metadata.json).
 
-A list of rows [video, ".../Rename_Images/<action>/<video>/<%05d>.png", ".../puppet_mask.mat", frames, sentence], three
-for each video. Only the video, the number of the picture and the count of frames are used.
+The file is a list of rows [video, ".../Rename_Images/<action>/<video>/<%05d>.png", ".../puppet_mask.mat", frames,
+sentence], three per video. Only the video, the number of the picture and the number of frames are used.
 """
 
 import json
@@ -19,14 +19,14 @@ _PICTURE = re.compile(r".*/(?P<video>[^/]+)/(?P<number>[0-9]{5})\.png")
 
 @dataclass(frozen=True)
 class Labelled:
-    """A video's labelled frames, ascending and counted from 1, and how many of its frames have masks."""
+    """The labelled frames of a video, in ascending order and counted from 1, and its number of frames with masks."""
 
     numbers: tuple[int, ...]
     frames: int
 
 
 def read(path: Path) -> dict[str, Labelled]:
-    """Video -> its labelled frames. Raises MissingFile, MalformedLabelledList."""
+    """Return the labelled frames of each video. Raises MissingFile, MalformedLabelledList."""
     chosen: dict[str, list[tuple[int, int]]] = {}
     for index, row in enumerate(_rows(path)):
         video, number, frames = _row(f"{path}, row {index}", row)
@@ -35,9 +35,10 @@ def read(path: Path) -> dict[str, Labelled]:
 
 
 def fit(path: Path, chosen: Mapping[str, Labelled], known: Collection[str], masks: Mapping[str, int]) -> None:
-    """Holds the list that `path` had against the data set's videos: all `known` ones, and the `masks` of those used.
+    """Check the list read from `path` against the dataset.
 
-    Raises MalformedLabelledList: a video is unknown, has no row, or has a row beyond its last mask."""
+    `known` holds all videos of the dataset, `masks` the number of masks of each video that is used. Raises
+    MalformedLabelledList if a video is unknown, has no row, or has a row beyond its last mask."""
     again = "Take the list that was made for these files."
     if unknown := sorted(set(chosen) - set(known)):
         raise MalformedLabelledList(
@@ -66,7 +67,7 @@ def _rows(path: Path) -> list[Any]:
 
 
 def _row(where: str, row: Any) -> tuple[str, int, int]:
-    """Video, number of the labelled frame, count of frames."""
+    """Return the video, the number of the labelled frame and the number of frames."""
     kinds = (str, str, str, int, str)
     if not isinstance(row, list) or [type(cell) for cell in row] != list(kinds):
         raise MalformedLabelledList(

@@ -1,4 +1,4 @@
-"""The letterbox: a frame of any size in a square, and the ways back. The one place that knows this geometry."""
+"""Letterboxing: mapping a frame of any size into a square, and back. Only this module computes this geometry."""
 
 from dataclasses import dataclass
 from math import floor
@@ -10,10 +10,11 @@ from jaxtyping import Float32, UInt8
 
 @dataclass(frozen=True)
 class Letterbox:
-    """A `height` x `width` frame, scaled to fit and centred in a `size` x `size` square; zero outside.
+    """Mapping of a `height` x `width` frame into a `size` x `size` square: scaled to fit, centred, padded with zeros.
 
-    scale = min(size / height, size / width), smaller frames are enlarged; sizes are rounded; of two unequal margins the
-    upper or left one is the smaller (the inverse of ACGA util/tool.py: resize_and_crop). Raises ImpossibleLetterbox."""
+    The scale is min(size / height, size / width), so smaller frames are enlarged; the resized sides are rounded. If the
+    two margins differ, the upper or left one is smaller (the inverse of ACGA util/tool.py: resize_and_crop).
+    Raises ImpossibleLetterbox."""
 
     height: int
     width: int
@@ -27,40 +28,40 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Pixels of the square a pixel of the frame."""
+        """Pixels of the square per pixel of the frame."""
         return min(self.size / self.height, self.size / self.width)
 
     @property
     def resized_height(self) -> int:
-        """Rows of the square that the frame takes."""
+        """Height of the resized frame in the square."""
         return round(self.height * self.scale)
 
     @property
     def resized_width(self) -> int:
-        """Columns of the square that the frame takes."""
+        """Width of the resized frame in the square."""
         return round(self.width * self.scale)
 
     @property
     def top(self) -> int:
-        """Empty rows above the frame."""
+        """Number of padding rows above the frame."""
         return (self.size - self.resized_height) // 2
 
     @property
     def left(self) -> int:
-        """Empty columns to the left of the frame."""
+        """Number of padding columns to the left of the frame."""
         return (self.size - self.resized_width) // 2
 
     def image(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
-        """The frame in the square, bilinear, black outside. Raises WrongSize."""
+        """Return the frame in the square, resized bilinearly and padded with black. Raises WrongSize."""
         return self._framed(image, cv2.INTER_LINEAR)
 
     def mask(self, mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "s s"]:
-        """The mask in the square, nearest neighbour of pixel centres, 0 outside. Raises WrongSize."""
-        return self._framed(mask, cv2.INTER_NEAREST_EXACT)  # INTER_NEAREST is half a pixel off the frames
+        """Return the mask in the square, resized by nearest neighbour and padded with 0. Raises WrongSize."""
+        return self._framed(mask, cv2.INTER_NEAREST_EXACT)  # INTER_NEAREST is shifted by half a pixel
 
     def restore(self, mask: UInt8[np.ndarray, "s s"]) -> UInt8[np.ndarray, "h w"]:
-        """A mask of the square back at the frame's size as the authors' evaluator does it: the whole square is resized
-        (bilinear, rounded), then its centre is cut out (ACGA util/tool.py: resize_and_crop). Raises WrongSize."""
+        """Map a mask of the square back to the frame's size like the authors' evaluator: resize the whole square
+        bilinearly, with rounding, then crop the centre (ACGA util/tool.py: resize_and_crop). Raises WrongSize."""
         self._expect(mask, self.size, self.size)
         scale = max(self.height / self.size, self.width / self.size)
         side = round(self.size * scale)
@@ -69,7 +70,7 @@ class Letterbox:
         return np.ascontiguousarray(resized[top : top + self.height, left : left + self.width])
 
     def crop_resize(self, response: Float32[np.ndarray, "s s"]) -> Float32[np.ndarray, "h w"]:
-        """A map of the square at the frame's size: margins cut off, the rest resized, bilinear. Raises WrongSize."""
+        """Map values of the square to the frame's size: crop the margins, then resize bilinearly. Raises WrongSize."""
         self._expect(response, self.size, self.size)
         inside = response[self.top : self.top + self.resized_height, self.left : self.left + self.resized_width]
         resized = cv2.resize(np.ascontiguousarray(inside), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
@@ -94,8 +95,8 @@ class Letterbox:
 
 
 class ImpossibleLetterbox(ValueError):
-    """Sizes that give no letterbox."""
+    """Raised if no letterbox exists for the given sizes."""
 
 
 class WrongSize(ValueError):
-    """An image of another size than the letterbox was made for."""
+    """Raised if an image does not have the size for which the letterbox was made."""

@@ -1,4 +1,4 @@
-"""Target masks: the letterboxed mask at the three resolutions of the network's responses, and run lengths."""
+"""Target masks at the three resolutions of the network's responses, and run-length encoding of masks."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SMALL_CELL = 16
 
 
 class RunLengths(TypedDict):
-    """A mask in COCO's compressed run lengths: `size` is [height, width]."""
+    """A mask in COCO's compressed run-length encoding; `size` is [height, width]."""
 
     size: list[int]
     counts: str
@@ -24,7 +24,7 @@ class RunLengths(TypedDict):
 
 @dataclass(frozen=True)
 class Pyramid:
-    """One mask (0 or 1) in the letterbox, and at a quarter and a sixteenth of its size."""
+    """One letterboxed mask (0 or 1) at full size, a quarter and a sixteenth of the size."""
 
     large: UInt8[np.ndarray, "l l"]
     medium: UInt8[np.ndarray, "m m"]
@@ -32,9 +32,9 @@ class Pyramid:
 
 
 def pyramid(mask: UInt8[np.ndarray, "h w"], box: Letterbox, threshold: float) -> Pyramid:
-    """The mask at the three resolutions; a coarse cell is 1 where at least `threshold` (0 to 1) of its pixels are.
+    """Return the letterboxed mask at three resolutions.
 
-    Raises IndivisibleSize, WrongSize."""
+    A coarse cell is 1 if at least a share `threshold` (0 to 1) of its pixels is. Raises IndivisibleSize, WrongSize."""
     if box.size % SMALL_CELL:
         raise IndivisibleSize(f"masks of size {box.size}: expected a multiple of {SMALL_CELL}. Correct frames.size.")
     large = box.mask(mask)
@@ -42,14 +42,14 @@ def pyramid(mask: UInt8[np.ndarray, "h w"], box: Letterbox, threshold: float) ->
 
 
 def encode_rle(mask: UInt8[np.ndarray, "h w"]) -> RunLengths:
-    """COCO's compressed run lengths of a mask."""
+    """Encode a mask in COCO's compressed run-length encoding."""
     encoded = coco.encode(np.asfortranarray(mask))
     return {"size": [int(length) for length in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
 def decode_rle(encoded: RunLengths) -> UInt8[np.ndarray, "h w"]:
-    """The mask (0 or 1) of COCO's compressed run lengths."""
-    with warnings.catch_warnings():  # pycocotools 2.0 does not know NumPy 2's `copy` keyword
+    """Decode a mask (0 or 1) from COCO's compressed run-length encoding."""
+    with warnings.catch_warnings():  # pycocotools 2.0 lacks NumPy 2's `copy` keyword
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         return np.ascontiguousarray(coco.decode(encoded))
 
@@ -60,4 +60,4 @@ def _covered(mask: np.ndarray, cell: int, threshold: float) -> np.ndarray:
 
 
 class IndivisibleSize(ValueError):
-    """A letterbox that the coarse masks do not divide."""
+    """Raised if the size of the letterbox is not a multiple of the coarsest cell."""

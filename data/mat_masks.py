@@ -1,7 +1,7 @@
-"""Masks of MATLAB v5 files (The MathWorks, "MAT-File Format", level 5), as J-HMDB has them.
+"""Reader of the masks in J-HMDB's MATLAB v5 files (The MathWorks, "MAT-File Format", level 5).
 
-scipy's reader ends the whole process on some damaged files, so it is not used. What is cut short or, where it is
-compressed, altered is always noticed.
+scipy's reader is not used, because some damaged files crash the whole process in it. Truncation is always detected;
+corrupted values are detected by the zlib checksum if the variable is compressed.
 """
 
 import math
@@ -19,23 +19,23 @@ from data.annotations import MalformedAnnotations, MissingFile
 VARIABLE = "part_mask"
 
 _HEADER_BYTES = 128
-_HEAD_BYTES = 4096  # of a compressed variable: more than its flags, dimensions and name take
+_HEAD_BYTES = 4096  # enough for the flags, dimensions and name of a compressed variable
 _MOST_VALUES = 2**30
-_MATRIX, _COMPRESSED = 14, 15  # types of elements
+_MATRIX, _COMPRESSED = 14, 15  # types of data elements
 _NUMERIC = range(6, 16)  # classes of arrays: double, single, and integers of 8 to 64 bits
 _COMPLEX = 0x0800
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 
 
 def read_shape(path: Path) -> tuple[int, int, int]:
-    """Height, width and number of frames of the file's masks, which are not read.
+    """Return the height, width and number of frames of the file's masks without reading their values.
 
     Raises MissingFile, MalformedAnnotations."""
     return _opened(path, values=False)[0]
 
 
 def read_masks(path: Path) -> Shaped[np.ndarray, "h w t"]:
-    """The file's masks, values and type as stored. Raises MissingFile, MalformedAnnotations."""
+    """Return the file's masks with the stored values and dtype. Raises MissingFile, MalformedAnnotations."""
     shape, values = _opened(path, values=True)
     return values.reshape(shape, order="F")
 
@@ -75,7 +75,7 @@ def _masks(content: bytes, values: bool) -> tuple[tuple[int, int, int], np.ndarr
 
 @dataclass(frozen=True)
 class _Matrix:
-    """A variable of the file; `start` and `size` say where its values lie in what `whole` returns."""
+    """One variable of the file; its values are the `size` bytes from `start` on in the result of `whole`."""
 
     name: str
     flags: int
@@ -98,11 +98,11 @@ class _Matrix:
         return _STORED[self.kind]
 
     def whole(self) -> bytes:
-        """All bytes of the variable, its checksum compared where it has one."""
+        """Return all bytes of the variable; a compressed variable's checksum is verified."""
         content, end, whole = self.packed, self.start + self.size, True
         if self.compressed:
             stream = zlib.decompressobj()
-            content = stream.decompress(self.packed, end + 16)  # at most 7 bytes of padding, then the checksum
+            content = stream.decompress(self.packed, end + 16)  # up to 7 bytes of padding, then the checksum
             whole = stream.eof
         if not whole or len(content) < end:
             raise _Damage(f"{VARIABLE} ends after {len(content)} bytes; expected {end}")
@@ -144,7 +144,7 @@ def _matrix(packed: bytes, compressed: bool, order: str) -> _Matrix:
     _, start, _, position = _field(head, position, order)
     (flags,) = struct.unpack_from(order + "I", head, start)
     _, start, size, position = _field(head, position, order)
-    if size > 4 * 32:  # MATLAB's most dimensions
+    if size > 4 * 32:  # the maximum number of dimensions
         raise _Damage(f"a variable of {size // 4} dimensions")
     dimensions = struct.unpack_from(f"{order}{size // 4}i", head, start)
     _, start, size, position = _field(head, position, order)
@@ -154,9 +154,9 @@ def _matrix(packed: bytes, compressed: bool, order: str) -> _Matrix:
 
 
 def _field(content: bytes, position: int, order: str) -> tuple[int, int, int, int]:
-    """Type, start and size of a part of a variable, and where the next one begins."""
+    """Return the type, start and size of a data element of a variable, and the start of the next one."""
     (word,) = struct.unpack_from(order + "I", content, position)
-    if word >> 16:  # up to four bytes lie in the tag itself
+    if word >> 16:  # small element: up to four bytes of data are in the tag itself
         return word & 0xFFFF, position + 4, word >> 16, position + 8
     (size,) = struct.unpack_from(order + "I", content, position + 4)
     start = position + 8
@@ -164,4 +164,4 @@ def _field(content: bytes, position: int, order: str) -> tuple[int, int, int, in
 
 
 class _Damage(Exception):
-    """What is wrong with a file, without its name."""
+    """Raised with a description of the damage in a file, without the file's name."""

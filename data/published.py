@@ -1,4 +1,4 @@
-"""What the papers and their code count in A2D-Sentences and JHMDB-Sentences, to hold one's own files against."""
+"""Published counts of A2D-Sentences and JHMDB-Sentences, and the comparison of one's own files with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,11 +12,11 @@ from data.records import Listing
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of one data set; None where nothing was counted.
+    """Counts of one dataset; None stands for a number that was not counted.
 
-    `videos` are those of videoset.csv, or of puppet_mask; `sentences` the rows of the annotation file, those that are
-    then dropped included. A split's videos are those with sentences, its samples pairs of a sentence and a labelled
-    frame that shows its instance."""
+    `videos` counts the videos of videoset.csv or puppet_mask; `sentences` counts the rows of the annotation file,
+    including those that are dropped later. `train_videos` and `test_videos` count videos with sentences. A sample is a
+    pair of a sentence and a labelled frame that shows its instance."""
 
     videos: int | None = None
     sentences: int | None = None
@@ -27,9 +27,9 @@ class Counts:
 
 
 COUNTS = {
-    # videoset.csv and a2d_annotation.txt themselves; MTTR's samples, which LoSh's lists have too
+    # counted in videoset.csv and a2d_annotation.txt; the samples are those of MTTR, which are also in LoSh's lists
     "a2d": Counts(3782, 6655, 3017, 737, 15747, 3800),
-    # jhmdb_annotation.txt; three labelled frames a video
+    # counted in jhmdb_annotation.txt; three labelled frames per video
     "jhmdb": Counts(videos=928, sentences=928, test_videos=928, test_samples=2784),
 }
 
@@ -53,10 +53,10 @@ _NAMES = {"a2d": "A2D-Sentences", "jhmdb": "JHMDB-Sentences"}
 
 
 def count(kind: str, root: Path, listings: Mapping[str, Listing], samples: Mapping[str, int]) -> Counts:
-    """What is there: the text files at `root`, the listing and the number of samples of each split that is looked at.
+    """Count a dataset: the text files at `root`, and for each split given its listing and its number of samples.
 
-    Splits are "train" and "test"; leave samples out that are not known, or that have empty masks for absent instances:
-    the published ones have not. Raises UnknownKind, and what the readers raise."""
+    The splits are "train" and "test". `samples` must not contain a split whose number is unknown or includes empty
+    masks of absent instances, which the published numbers exclude. Raises UnknownKind and the errors of the readers."""
     hits = Hits()
     if kind == "a2d":
         declared, queries = a2d.read_text(root, hits)
@@ -78,9 +78,9 @@ def count(kind: str, root: Path, listings: Mapping[str, Listing], samples: Mappi
 
 
 def check(kind: str, found: Counts) -> tuple[str, ...]:
-    """For each count that is not as published, which it is, what was found and expected, and what to do.
+    """Return one message for each count that differs from the published one: both numbers and what to do.
 
-    Empty where all that were counted are. Raises UnknownKind."""
+    The result is empty if no count differs. Raises UnknownKind."""
     if kind not in COUNTS:
         raise UnknownKind(f"data set kind {kind!r}: expected one of {', '.join(COUNTS)}.")
     messages = []

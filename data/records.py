@@ -1,4 +1,4 @@
-"""The vocabulary of the project: what a data set says, as plain immutable records."""
+"""Immutable records that describe a dataset: videos, labelled frames, queries and instances."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 ACTORS = ("adult", "baby", "ball", "bird", "car", "cat", "dog")
 ACTIONS = ("climbing", "crawling", "eating", "flying", "jumping", "rolling", "running", "walking", "none")
-LABELS = (  # the 43 of A2D: 10 * actor + action, both counted from 1
+LABELS = (  # the 43 labels of A2D: 10 * actor + action, both counted from 1
     *(11, 12, 13, 15, 16, 17, 18, 19, 21, 22, 26, 28, 29, 34, 35, 36, 39, 41, 43, 44, 45, 46, 48, 49),
     *(54, 55, 56, 57, 59, 61, 63, 65, 66, 67, 68, 69, 72, 73, 75, 76, 77, 78, 79),
 )
@@ -15,7 +15,7 @@ LABELS = (  # the 43 of A2D: 10 * actor + action, both counted from 1
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A frame with masks. `number` counts from 1, so the decoded index is number - 1; `path` is the annotation file."""
+    """A frame with masks. `number` counts from 1 (decoded index + 1); `path` is the annotation file."""
 
     number: int
     path: str
@@ -23,7 +23,7 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class Video:
-    """A video file or a folder of PNG files. `frames` is the count that the data set declares, 0 if unknown."""
+    """A video file or a folder of PNG files. `frames` is the declared number of frames, 0 if unknown."""
 
     id: str
     path: str
@@ -36,10 +36,9 @@ class Video:
 
 @dataclass(frozen=True)
 class Query:
-    """A cleaned sentence on one instance of a video. `row` is its line in the annotation file, the header being line 1.
+    """A cleaned sentence about one instance of a video. `row` is its line in the annotation file; the header is line 1.
 
-    `ordinal` is None where the instance has one sentence, else the position of this one among them.
-    """
+    `ordinal` is the position of the sentence among those of its instance, from 0; None if the instance has only one."""
 
     video: str
     instance: int
@@ -49,13 +48,13 @@ class Query:
 
     @property
     def id(self) -> str:
-        """`video/instance`, with `/ordinal` where the instance has several sentences: unique in a data set."""
+        """`video/instance`, with `/ordinal` if the instance has several sentences; unique in a dataset."""
         return f"{self.video}/{self.instance}" + ("" if self.ordinal is None else f"/{self.ordinal}")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set offers for one split; `hits` gives for each rule of `data.defects` the records it met."""
+    """The videos and queries of one split; `hits` maps each rule of `data.defects` to the records that match it."""
 
     videos: tuple[Video, ...]
     queries: tuple[Query, ...]
@@ -64,10 +63,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Instances:
-    """The masks (0 or 1) of one labelled frame. Labels are 10 * actor + action, both counted from 1; 0 is unknown.
+    """The masks (0 or 1) of one labelled frame. A label is 10 * actor + action, both counted from 1, or 0 if unknown.
 
-    `hits` names the rules of `data.defects` that this frame met.
-    """
+    `hits` holds the rules of `data.defects` that this frame matches."""
 
     masks: UInt8[np.ndarray, "n h w"]
     ids: tuple[int, ...]
@@ -76,7 +74,7 @@ class Instances:
 
 
 def split_label(label: int) -> tuple[int, int]:
-    """Actor (1 to 7) and action (1 to 9) of a label, (0, 0) of the unknown label 0.
+    """Return the actor (1 to 7) and the action (1 to 9) of a label; (0, 0) for the unknown label 0.
 
     Raises UnknownLabel for every other number."""
     actor, action = divmod(label, 10)
@@ -88,4 +86,4 @@ def split_label(label: int) -> tuple[int, int]:
 
 
 class UnknownLabel(ValueError):
-    """A number that is no actor-action label of A2D."""
+    """Raised if a number is not an actor-action label of A2D."""

@@ -1,4 +1,4 @@
-"""Arrays in an opened HDF5 annotation file, checked before they are believed; they are given as h5py's objects."""
+"""Reading and validation of arrays in an open HDF5 annotation file; arrays are passed as h5py datasets."""
 
 from itertools import product
 from typing import Any
@@ -8,13 +8,13 @@ from jaxtyping import Shaped
 
 from data.annotations import MalformedAnnotations, MaskSizeMismatch
 
-MOST_INSTANCES = 255  # in a frame; A2D-Sentences has 16 or fewer
+MOST_INSTANCES = 255  # per frame; A2D-Sentences has at most 16
 
 
 def masks(stored: Any, name: str, height: int, width: int) -> Shaped[np.ndarray, "n h w"]:
-    """The masks, upright, values and type as stored: MATLAB's axes come reversed, and one mask has no third axis.
+    """Return the masks upright, with the stored values and dtype. MATLAB reverses the axes; a single mask has two axes.
 
-    Raises MalformedAnnotations, MaskSizeMismatch, which begin with `name`."""
+    Raises MalformedAnnotations and MaskSizeMismatch, with messages that begin with `name`."""
     shape = stored.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and not 1 <= shape[0] <= MOST_INSTANCES):
         raise MalformedAnnotations(
@@ -29,9 +29,9 @@ def masks(stored: Any, name: str, height: int, width: int) -> Shaped[np.ndarray,
 
 
 def integers(stored: Any, name: str) -> tuple[int, ...]:
-    """The numbers of a vector, which MATLAB stores as a row: a matrix of one row, of type double.
+    """Return the integers of a vector, which MATLAB stores as a matrix of one row and type double.
 
-    Raises MalformedAnnotations, which begins with `name`."""
+    Raises MalformedAnnotations, with a message that begins with `name`."""
     key, shape = stored.name.removeprefix("/"), stored.shape
     vector = len(shape) == 1 or (len(shape) == 2 and 1 in shape)
     if not vector or not 1 <= stored.size <= MOST_INSTANCES or stored.dtype.kind not in "iuf":
@@ -52,9 +52,9 @@ def _values(stored: Any, name: str) -> np.ndarray:
 
 
 def _whole(stored: Any) -> bool:
-    """Whether the file holds all of an array: a chunk that was never written, or is lost, would read as zeros.
+    """Return whether the file contains every chunk of an array; HDF5 reads chunks that are missing as zeros.
 
-    HDF5 says so only when it looks for a chunk as such; its list of chunks may still have one that is not found."""
+    Each chunk is read directly, since the list of chunks may contain one that HDF5 cannot find in the file."""
     if stored.chunks is None:
         return bool(stored.id.get_storage_size() == stored.nbytes)
     steps = zip(stored.shape, stored.chunks, strict=True)
@@ -62,7 +62,7 @@ def _whole(stored: Any) -> bool:
     if stored.id.get_num_chunks() != len(corners):
         return False
     try:
-        skipped = [stored.id.read_direct_chunk(corner)[0] for corner in corners]  # filters, such as compression
+        skipped = [stored.id.read_direct_chunk(corner)[0] for corner in corners]  # skipped filters, such as compression
     except RuntimeError:
         return False
     return not any(skipped)

@@ -1,4 +1,4 @@
-"""Visual features: what the frozen trunk makes of clips."""
+"""Extraction of visual features from clips with a frozen trunk."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -18,12 +18,12 @@ Clips = UInt8[np.ndarray, "n t s s 3"] | Float16[np.ndarray, "n t s s 2"]
 def extract(
     video: Backbone, load: Callable[[Sequence[int]], Clips], batches: Sequence[Sequence[int]], tap: str, batch: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "c t2 s2 s2"]]]:
-    """Yield the position of each clip with its features after layer `tap`, as the batches list the positions.
+    """Yield the position of each clip with its features after layer `tap`, in the order of the positions in `batches`.
 
-    `load` reads clips: letterboxed RGB, or flow in [-1, 1] for a backbone that sees flow; the next ones are read in a
-    thread meanwhile. Always `batch` clips are computed at a time, those missing being zeros, since convolution results
-    depend on that number in their last bits: let no batch cross videos, so that the features of one depend on no other.
-    On the device and in the dtype of the trunk, which is put in evaluation mode."""
+    `load` reads clips: letterboxed RGB, or flow in [-1, 1] for a flow backbone; the next batch is loaded in a thread.
+    Incomplete batches are padded with zeros to `batch` clips, since convolution results depend on the batch size in
+    their last bits. A batch must not contain clips of several videos, so that no feature depends on another video.
+    Runs on the device and in the dtype of the trunk, which is put in evaluation mode."""
     video.eval()
     weight = next(video.parameters())
     for positions, clips in zip(batches, prefetched(load, batches), strict=True):
@@ -35,12 +35,12 @@ def extract(
 
 
 def as_images(clips: UInt8[Tensor, "b t s s 3"] | Float[Tensor, "b t s s 2"]) -> Float[Tensor, "b i t s s"]:
-    """Return clips as a trunk expects them: float32 in [-1, 1], channels first."""
+    """Return clips as the input of a trunk: float32 in [-1, 1], channels first."""
     if clips.dtype == torch.uint8:
         return to_unit_range(clips)
     return rearrange(clips, "b t h w c -> b c t h w").float()
 
 
 def batches_of(positions: Sequence[int], batch: int) -> list[Sequence[int]]:
-    """Return the positions of one video's clips in batches of at most `batch`."""
+    """Split the positions of one video's clips into batches of at most `batch`."""
     return [positions[start : start + batch] for start in range(0, len(positions), batch)]

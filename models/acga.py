@@ -1,4 +1,4 @@
-"""ACGA (Wang et al., ICCV 2019): which pixels of a clip does a sentence describe?"""
+"""ACGA (Wang et al., ICCV 2019): a network that segments the actor that a sentence describes in a video clip."""
 
 import math
 from collections.abc import Iterator
@@ -24,16 +24,20 @@ from models.fast.convolution import working_precision
 from models.fast.inception import mixed
 from models.layers import Mode
 
-LIKENESS_GATE = 3.0  # with 208 visual channels: logits of about 10 times the cosine
+LIKENESS_GATE = 3.0  # initial gate: attention logits of about 10 times the cosine similarity (208 visual channels)
 
 
 class UnknownInitialisation(ValueError):
-    """A way to initialise ACGA that does not exist."""
+    """Error raised if the name of an initialisation of ACGA is unknown."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """All that is needed to build an ACGA but its weights; `video` is its backbone's."""
+    """The architecture of an ACGA network, without its weights; `video` is the architecture of its backbone.
+
+    `channels` are the decoder's visual channels at medium and large resolution, and `widths` are the channels of the
+    small, medium and large mask heads.
+    """
 
     video: BackboneSizes
     word_dim: int
@@ -44,7 +48,7 @@ class Sizes:
 
 
 class WordEncoder(nn.Module):
-    """A convolution over three neighbouring words, and tanh; padding words are words like any other."""
+    """A 1-D convolution over the words (kernel 3, padding 1), followed by tanh; padding words are included."""
 
     def __init__(self, word_dim: int) -> None:
         super().__init__()
@@ -52,14 +56,15 @@ class WordEncoder(nn.Module):
         self.convolution = nn.Conv1d(word_dim, word_dim, 3, padding=1)
 
     def forward(self, words: Float[Tensor, "b l d"]) -> Float[Tensor, "b d l"]:
-        """Return the words in their context, channels first, in [-1, 1]."""
+        """Return the encoded words, channels first, in [-1, 1]."""
         return torch.tanh(self.convolution(rearrange(words, "b l d -> b d l")))
 
 
 class ACGA(nn.Module):
-    """The network. It carries the whole backbone, of which only the head (I3D's `mixed_4f`) runs and is trained here.
+    """The ACGA network: backbone head, word encoder, cross-guided attention and decoder.
 
-    `mode` says how it computes: "plain" applies the paper's operations one by one, "fast" gives the same values.
+    It contains the whole backbone, but only the backbone's head (I3D's `mixed_4f`) runs here and is trained. In mode
+    "plain" it applies the paper's operations one by one; in mode "fast" it computes the same values at lower cost.
     """
 
     def __init__(
@@ -73,7 +78,7 @@ class ACGA(nn.Module):
 
     @property
     def mode(self) -> Mode:
-        """How the network computes."""
+        """Return the mode of computation, "fast" or "plain"."""
         return self.decoder.mode
 
     @mode.setter
@@ -84,7 +89,7 @@ class ACGA(nn.Module):
 
     @property
     def sizes(self) -> Sizes:
-        """What `assemble` needs to build this network again."""
+        """Return the sizes from which `assemble` can rebuild this network."""
         return Sizes(
             video=sizes_of(self.video),
             word_dim=self.text.word_dim,
@@ -100,19 +105,21 @@ class ACGA(nn.Module):
         words: Float[Tensor, "b l d"],
         clip: Int64[Tensor, " b"] | None = None,
     ) -> Responses:
-        """Return each sentence's responses on its clip.
+        """Return the responses (logits) of each sentence on its clip.
 
-        The features are the trunk's at `mixed_4e`; `clip` gives the position in them of each sentence's clip, None
-        meaning one clip a sentence. A clip of several sentences is encoded once and counts once in batch statistics.
+        `features` are the output of the trunk (`mixed_4e` of I3D). `clip` holds the index in `features` of each
+        sentence's clip; None means one clip per sentence, in the same order. A clip with several sentences is encoded
+        once and counts once in the batch statistics.
         """
         if clip is None:
             clip = torch.arange(len(words), device=words.device)
         visual = functional.normalize(self.head(features), dim=1)
         vision, language = self.attention(visual, self.text(words), clip)
-        return self.decoder(vision, language)
+        responses: Responses = self.decoder(vision, language)
+        return responses
 
     def head(self, features: Float[Tensor, "c f t h w"]) -> Float[Tensor, "c v h w"]:
-        """Return the mean over time of what the backbone's head makes of the trunk's features."""
+        """Return the output of the backbone's head for the trunk's features, averaged over time."""
         block = self.video.get_submodule(self.video.head_name)
         if self.mode == "plain" or not isinstance(block, Mixed):
             return self.video.head(features).mean(2)
@@ -122,14 +129,14 @@ class ACGA(nn.Module):
         return rearrange(means, "c h w v -> c v h w")
 
     def train(self, mode: bool = True) -> "ACGA":
-        """Set the mode of all that is trained; the frozen trunk always evaluates."""
+        """Set training or evaluation mode of the trained parts; the frozen trunk stays in evaluation mode."""
         super().train(mode)
         self.video.eval()
         self.video.get_submodule(self.video.head_name).train(mode)
         return self
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield the parameters that training changes, with their names: the backbone's head and everything after it."""
+        """Yield the names and values of the trained parameters: the backbone's head and everything after it."""
         for name, parameter in self.named_parameters():
             if name.startswith(f"video.{self.video.head_name}.") or not name.startswith("video."):
                 yield name, parameter
@@ -146,13 +153,13 @@ def build(
     mode: Mode = "fast",
     fused: bool = True,
 ) -> ACGA:
-    """Return a new network around a backbone, which stays as it is; the paper's sizes: 300, (256, 128), (256, 128, 64).
+    """Return a new network around a backbone, whose weights stay unchanged. Raises UnknownInitialisation.
 
-    authors: linear layers N(0, 0.02) without bias, convolutions by PyTorch's default.
-    scaled: for training from scratch. After the L2 norm visual entries are about 1/sqrt(channels) beside coordinates
-    of about 1, so the visual columns of the attention's linear layers are multiplied by sqrt(channels); the mask heads
-    start from kaiming weights and the fusion from an average. The forward pass is the authors'.
-    Raises UnknownInitialisation.
+    The paper's sizes are `word_dim` 300, `channels` (256, 128) and `widths` (256, 128, 64). `initialisation` is one of:
+    authors: linear layers with weights of standard deviation 0.02 and zero bias; convolutions by PyTorch's default.
+    scaled: for training from scratch. After the L2 normalisation visual entries are about 1/sqrt(channels), while the
+    coordinates are about 1, so the visual columns of the attention's linear layers are multiplied by sqrt(channels).
+    The attention over cells starts as a similarity, the mask heads from kaiming weights and the fusion from an average.
     """
     if initialisation not in ("authors", "scaled"):
         raise UnknownInitialisation(f"ACGA initialisation {initialisation!r}: expected 'authors' or 'scaled'.")
@@ -171,12 +178,12 @@ def build(
 
 
 def assemble(sizes: Sizes, mode: Mode = "fast") -> ACGA:
-    """Return a network of these sizes whose weights are to be loaded."""
+    """Return a network of these sizes, whose weights are still to be loaded. Raises UnknownBackbone."""
     return around(assemble_backbone(sizes.video), sizes, mode)
 
 
 def around(video: Backbone, sizes: Sizes, mode: Mode) -> ACGA:
-    """Return a network of these sizes around a backbone."""
+    """Return a network of these sizes around an existing backbone."""
     visual, words = video.channels[video.head_name], sizes.word_dim
     attending = CrossGuidedAttention(visual, words, mode) if sizes.attention else SentenceTiling()
     decoder = Decoder(visual, words, sizes.channels, sizes.widths, sizes.fused, mode)
@@ -184,7 +191,7 @@ def around(video: Backbone, sizes: Sizes, mode: Mode) -> ACGA:
 
 
 def scale_visual_columns(attention: CrossGuidedAttention | SentenceTiling, channels: int) -> None:
-    """Multiply by sqrt(channels) the weights that read visual features; a tiling has none."""
+    """Multiply the attention weights of visual features by sqrt(channels); do nothing for a `SentenceTiling`."""
     if isinstance(attention, CrossGuidedAttention):
         with torch.no_grad():
             for linear in (attention.reduce, attention.key, attention.query, attention.value):
@@ -192,10 +199,10 @@ def scale_visual_columns(attention: CrossGuidedAttention | SentenceTiling, chann
 
 
 def initialise_as_similarity(attention: CrossGuidedAttention | SentenceTiling) -> None:
-    """Let cells attend to cells like themselves from the first step; a tiling has no such attention.
+    """Initialise the attention over cells as a similarity kernel; do nothing for a `SentenceTiling`.
 
-    Small random gates make the attention over cells uniform, so that every cell sees the mean of the frame and nothing
-    of itself. With equal keys and queries and a gate of about `LIKENESS_GATE` it begins as a kernel of their likeness.
+    With small random gates the attention over cells is uniform, and each cell receives only the mean over the frame.
+    With equal weights of keys and queries and a gate of about `LIKENESS_GATE`, each cell attends to similar cells.
     """
     if isinstance(attention, CrossGuidedAttention):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Responses at three resolutions, each four times finer than the one before, and their fusion (paper section 3.4)."""
+"""The decoder: responses at three resolutions, a factor 4 apart, and their fusion (paper section 3.4, eq. 10-12)."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from models.layers import Layers, Mode
 
 @dataclass(frozen=True)
 class Responses:
-    """Logits at three resolutions; `large` is the fused response, or that of the large head in a network without."""
+    """Logits at three resolutions; `large` is the fused response, or the large head's if the network has no fusion."""
 
     small: Float[Tensor, "b h w"]
     medium: Float[Tensor, "b 4*h 4*w"]
@@ -26,7 +26,10 @@ class Responses:
 
 
 class Decoder(Layers):
-    """The decoder. `mode` says how its layers are applied: one by one, or by identities that give the same faster."""
+    """The decoder of ACGA.
+
+    Mode "plain" applies its layers one by one; mode "fast" computes the same values at lower cost (`models.fast`).
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Decoder(Layers):
         self.kept: WeightCache[Weights] = WeightCache()
 
     def forward(self, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]) -> Responses:
-        """Return the responses to the attended features and words."""
+        """Return the responses to the attended visual features and words."""
         if self.mode == "plain":
             small, medium, large = plain.decode(self, visual, language)
         else:
@@ -52,7 +55,7 @@ class Decoder(Layers):
     def decode_fast(
         self, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]
     ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h2 w2"], Float[Tensor, "b 1 h3 w3"]]:
-        """Return the responses in the layers' precision, computed in autocast's where it is on."""
+        """Return the responses in the dtype of the layers; under autocast they are computed in autocast's dtype."""
         own = self.mask_large.last.weight.dtype
         precision = working_precision(own, visual.device)
         with torch.autocast(visual.device.type, enabled=False):

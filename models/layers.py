@@ -1,4 +1,4 @@
-"""The decoder's layers, under the names and shapes of checkpoints; `plain` and `fast` say how they are applied."""
+"""The decoder's layers, with the names and shapes of checkpoints; `models.plain` and `models.fast` apply them."""
 
 from typing import Literal, cast
 
@@ -6,16 +6,17 @@ from torch import nn
 
 from models.spatial import CHANNELS
 
-# The paper's operations one by one, or identities that give the same values faster.
+# "plain" applies the paper's operations one by one; "fast" computes the same values at lower cost.
 Mode = Literal["fast", "plain"]
 
-STEP = 4  # between resolutions
+STEP = 4  # scale factor from each resolution to the next finer one
 
 
 class Layers(nn.Module):
-    """The decoder's layers: `channels` are the visual channels at medium and large size, `widths` the mask heads'.
+    """The decoder's layers.
 
-    Without fusion (`fused` False, for the ablation) the large head's response is the prediction.
+    `channels` are the visual channels at medium and large resolution, and `widths` are the channels of the small,
+    medium and large mask heads. With `fused` False (an ablation) the large head's response is the prediction.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Layers(nn.Module):
 
 
 class Upsampler(nn.Sequential):
-    """What makes a map four times finer; the authors have no activation between the two."""
+    """Upsampling by four: a transposed convolution and a 3x3 convolution, with no activation between them."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(
@@ -45,17 +46,20 @@ class Upsampler(nn.Sequential):
 
     @property
     def transposed(self) -> nn.ConvTranspose2d:
-        """The first layer."""
+        """Return the transposed convolution."""
         return cast(nn.ConvTranspose2d, self[0])
 
     @property
     def smoothing(self) -> nn.Conv2d:
-        """The second layer."""
+        """Return the 3x3 convolution."""
         return cast(nn.Conv2d, self[1])
 
 
 class MaskHead(nn.Sequential):
-    """The fully convolutional network that responds to visual features, words and coordinates, in this order."""
+    """A fully convolutional network: Conv3x3, ReLU, Conv3x3, ReLU, Conv1x1 to one logit per pixel.
+
+    Its input channels are the visual features, the words and the coordinates, in this order.
+    """
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__(
@@ -68,15 +72,15 @@ class MaskHead(nn.Sequential):
 
     @property
     def first(self) -> nn.Conv2d:
-        """The layer that reads all three."""
+        """Return the first 3x3 convolution, which reads visual features, words and coordinates."""
         return cast(nn.Conv2d, self[0])
 
     @property
     def second(self) -> nn.Conv2d:
-        """The layer after the first ReLU."""
+        """Return the second 3x3 convolution."""
         return cast(nn.Conv2d, self[2])
 
     @property
     def last(self) -> nn.Conv2d:
-        """The 1x1 convolution to a logit."""
+        """Return the 1x1 convolution to one logit."""
         return cast(nn.Conv2d, self[4])

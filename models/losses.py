@@ -12,7 +12,7 @@ from models.decoder import Responses
 
 @dataclass(frozen=True)
 class Targets:
-    """Masks {0, 1} at the three resolutions."""
+    """Target masks at the three resolutions, with values 0 and 1."""
 
     small: UInt8[Tensor, "b h w"]
     medium: UInt8[Tensor, "b 4*h 4*w"]
@@ -20,9 +20,10 @@ class Targets:
 
 
 def response_losses(responses: Responses, targets: Targets, foreground_weight: float) -> Float[Tensor, "3"]:
-    """Return the mean binary cross entropy of the small, medium and large response, foreground pixels weighted.
+    """Return the weighted mean binary cross entropy of the small, medium and large response.
 
-    As in the authors' code the mean divides by the number of pixels, not by their weights. Training minimises the sum.
+    Foreground pixels have the weight `foreground_weight`. As in the authors' code the mean divides by the number of
+    pixels, not by the sum of their weights. Training minimises the sum of the three losses.
     """
     pairs = (
         (responses.small, targets.small),
@@ -35,6 +36,6 @@ def response_losses(responses: Responses, targets: Targets, foreground_weight: f
 def weighted_cross_entropy(
     logits: Float[Tensor, "b h w"], mask: UInt8[Tensor, "b h w"], foreground_weight: float
 ) -> Float[Tensor, ""]:
-    """Return the mean binary cross entropy, pixels of the mask multiplied by the weight."""
+    """Return the mean binary cross entropy of logits; the loss of foreground pixels is multiplied by the weight."""
     weight = torch.tensor(foreground_weight, dtype=logits.dtype, device=logits.device)
     return functional.binary_cross_entropy_with_logits(logits, mask.to(logits.dtype), pos_weight=weight)

@@ -1,4 +1,4 @@
-"""The decoder's operations one by one, as the paper describes them: enlarge, concatenate, convolve."""
+"""The decoder as the paper describes it, one operation after the other: upsample, concatenate, convolve."""
 
 import torch
 from einops import repeat
@@ -13,7 +13,7 @@ from models.spatial import coordinates
 def decode(
     layers: Layers, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]
 ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 4*h 4*w"], Float[Tensor, "b 1 16*h 16*w"]]:
-    """Return the small and medium responses to the attended features and words, and the fused or large one."""
+    """Return the small, medium and fused response; the third is the large head's if the layers have no fusion."""
     small = respond(layers.mask_small, visual, language)
     visual = layers.upsample_medium(visual)
     medium = respond(layers.mask_medium, visual, language)
@@ -28,7 +28,8 @@ def decode(
 def respond(
     head: MaskHead, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h2 w2"]
 ) -> Float[Tensor, "b 1 h w"]:
-    """Return a mask head's response at the visual features' size."""
+    """Return the response (logits) of a mask head at the size of the visual features."""
     height, width = visual.shape[-2:]
     where = repeat(coordinates(height, width, visual.device, visual.dtype), "k h w -> b k h w", b=len(visual))
-    return head(torch.cat([visual, enlarged(language, (height, width)), where], dim=1))
+    response: Tensor = head(torch.cat([visual, enlarged(language, (height, width)), where], dim=1))
+    return response

@@ -1,4 +1,4 @@
-"""Where a cell lies in the frame, as eight channels (paper section 3.2; the authors' `util/tool.py`)."""
+"""The spatial coordinates of each cell, as eight channels (paper section 3.2; the authors' `util/tool.py`)."""
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,7 @@ CHANNELS = 8
 def coordinates(
     height: int, width: int, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "8 h w"]:
-    """Return xmin, ymin, xmax, ymax, the two centres, 1/width and 1/height of every cell; positions in [-1, 1]."""
+    """Return xmin, ymin, xmax, ymax, x centre, y centre, 1/width and 1/height of each cell; positions in [-1, 1]."""
     lefts = torch.arange(width, device=device, dtype=torch.float64) * 2 / width - 1
     tops = torch.arange(height, device=device, dtype=torch.float64) * 2 / height - 1
     top, left = torch.meshgrid(tops, lefts, indexing="ij")

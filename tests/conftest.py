@@ -1,10 +1,13 @@
 """What the tests share."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from commands import PROJECT, Acga, Run
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +26,15 @@ def acga() -> Acga:
 
 @pytest.fixture(scope="session")
 def finished(acga: Acga, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run of tiny that tests read and never change."""
-    store = tmp_path_factory.mktemp("finished") / "store"
-    return Run(store, acga.run(store))
+    """A finished run of tiny that tests read and never change; the processes of pytest-xdist share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    document = folder / "document.json"
+    with FileLock(f"{folder}.lock"):
+        if not document.exists():
+            ran = json.dumps(acga.run(folder / "store"))
+            document.write_text(ran, encoding="utf-8")
+    return Run(folder / "store", json.loads(document.read_text(encoding="utf-8")))
 
 
 @pytest.fixture

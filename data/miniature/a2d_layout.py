@@ -1,6 +1,6 @@
-"""A generated data set in exactly the layout of A2D-Sentences on disk, so that everything runs without a download.
+"""A generated dataset in the layout of A2D-Sentences, with which everything runs without a download.
 
-It has one file more than A2D: `text_annotations/groups.csv` says what resolves each sentence
+It has one file more than A2D: `text_annotations/groups.csv` gives the group of each sentence
 (see `data.miniature.scenes.Sentence`).
 """
 
@@ -24,21 +24,20 @@ __all__ = ["BadSpec", "FolderNotEmpty", "Spec", "missed_scene", "scenes", "write
 
 FRAMES_PER_SECOND = 24
 QUALITY = 18  # x264's constant rate factor: near lossless
-X264 = "threads=1:lookahead_threads=1:rc-lookahead=0:mbtree=0"  # one thread is reproducible; short clips need no more
+X264 = "threads=1:lookahead_threads=1:rc-lookahead=0:mbtree=0"  # one thread makes the bytes reproducible
 ACTIONS = ("climbing", "crawling", "eating", "flying", "jumping", "rolling", "running", "walking", "none")
 ACTORS = tuple(VALID_ACTIONS)
 
 
 class FolderNotEmpty(FileExistsError):
-    """The miniature would be written over something."""
+    """Raised if the folder for the miniature is not empty."""
 
 
 def write(root: Path, spec: Spec, progress: Callable[[int, int], None] | None = None, workers: int = 2) -> None:
-    """Writes the data set into `root`, which may not exist yet or must be empty; calls `progress(done, total)` a clip.
+    """Write the dataset into `root`, which must be empty or not exist; call `progress(done, total)` after each clip.
 
-    The bytes depend on the spec (and the versions of x264, OpenCV and HDF5) alone, not on `workers`. The text files
-    come last, so a set that was cut short cannot be read. Raises FolderNotEmpty.
-    """
+    The bytes depend only on the spec and the versions of x264, OpenCV and HDF5, not on `workers`, the number of
+    processes. The text files are written last, so an incomplete dataset cannot be read. Raises FolderNotEmpty."""
     root = Path(root)
     if root.exists() and any(root.iterdir()):
         raise FolderNotEmpty(f"miniature: {root} is not empty. Give an empty folder, or remove it and write again.")
@@ -60,7 +59,7 @@ def write(root: Path, spec: Spec, progress: Callable[[int, int], None] | None = 
 
 
 def _each(work: Callable[[Scene], None], drawn: Sequence[Scene], workers: int) -> Iterable[None]:
-    if workers < 2 or len(drawn) < 16:  # starting processes takes a second
+    if workers < 2 or len(drawn) < 16:  # starting processes takes about a second
         return map(work, drawn)
     return _in_processes(work, drawn, workers)
 
@@ -85,7 +84,7 @@ def _write_clip(root: Path, spec: Spec, scene: Scene) -> None:
 
 
 def _encode(path: Path, images: Iterable[UInt8[np.ndarray, "h w 3"]], size: int) -> None:
-    """H.264 with one thread, which makes the bytes reproducible."""
+    """Encode the frames as H.264 with one thread, so that the bytes are reproducible."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.width = stream.height = size
@@ -98,7 +97,7 @@ def _encode(path: Path, images: Iterable[UInt8[np.ndarray, "h w 3"]], size: int)
 
 
 def _write_instances(path: Path, scene: Scene, masks: UInt8[np.ndarray, "n h w"]) -> None:
-    """One labelled frame, with axes reversed as MATLAB's files show them, in the order of the instance numbers."""
+    """Write one labelled frame, with the reversed axes of MATLAB's files, in order of the instance numbers."""
     order = sorted(range(len(scene.actors)), key=lambda i: scene.actors[i].instance)
     actors, masks = [scene.actors[i] for i in order], masks[order]
     labels = np.array([_label(actor.kind, actor.action) for actor in actors])
@@ -123,7 +122,7 @@ def _label(kind: str, action: str) -> int:
 
 
 def _box(mask: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2, the latter two one past the last pixel."""
+    """Return the bounding box of a mask: x1, y1, x2, y2; x2 and y2 are exclusive; zeros if the mask is empty."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if not len(rows):
         return 0, 0, 0, 0
@@ -134,7 +133,9 @@ def _box(mask: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int]:
 
 
 def _listed(scene: Scene, spec: Spec) -> tuple[object, ...]:
-    """A row of videoset.csv; its label is never of action `none` where an actor does something, as in A2D."""
+    """Return a row of videoset.csv.
+
+    As in A2D, its label has the action `none` only if no actor has another action."""
     doing = [actor for actor in scene.actors if actor.action != "none"] or list(scene.actors)
     end = f"00:00:{-(-spec.frames // FRAMES_PER_SECOND):02d}"
     label = _label(doing[0].kind, doing[0].action)

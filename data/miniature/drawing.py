@@ -1,4 +1,4 @@
-"""Scenes of the miniature as pixels: a drifting textured ground, the actors' figures, a post, and exact masks."""
+"""Rendering of the miniature's scenes: a drifting textured background, the actors, a post, and their exact masks."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from jaxtyping import Float64, UInt8
 from data.miniature.figures import FIGURES, SCALES, Pen
 from data.miniature.scenes import Actor, Pose, Scene, pose
 
-FINER = 2  # figures are drawn this many times larger and averaged down
+FINER = 2  # supersampling factor of the figures
 _GROUNDS = {  # RGB, muted
     "grass": (92, 110, 80),
     "water": (86, 106, 122),
@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class _Sticker:
-    """A drawn figure and where its corner lies in the frame; RGB is already multiplied by alpha."""
+    """A drawn figure and the position of its top left corner in the frame; RGB is premultiplied by alpha."""
 
     pixels: UInt8[np.ndarray, "s s 4"]
     left: int
@@ -43,7 +43,7 @@ class _Sticker:
 
 
 def pictures(scene: Scene, size: int) -> Iterator[Picture]:
-    """The frames of the scene, size x size pixels each."""
+    """Yield the frames of the scene, each of size x size pixels."""
     tile = _ground(scene, size)
     for time in range(scene.frames):
         drift = (1 + scene.drift[0] * time, 1 + scene.drift[1] * time)
@@ -62,7 +62,7 @@ def pictures(scene: Scene, size: int) -> Iterator[Picture]:
 # ---- actors
 
 
-@lru_cache(maxsize=4)  # who stands still is drawn once
+@lru_cache(maxsize=4)  # an actor that stands still is drawn only once
 def _sticker(actor: Actor, at: Pose, size: int) -> _Sticker:
     scale = actor.extent * SCALES[actor.kind] * size
     side = int(1.5 * scale) + 4
@@ -85,7 +85,7 @@ def _sticker(actor: Actor, at: Pose, size: int) -> _Sticker:
 
 
 def _outlined(canvas: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
-    """The canvas with a thin dark line around what is drawn on it."""
+    """Return the canvas with a thin dark outline around the drawn figure."""
     drawn = cv2.extractChannel(canvas, 3)
     line = cv2.subtract(cv2.dilate(drawn, np.ones((3, 3), np.uint8)), drawn)
     ink = cv2.rectangle(np.empty_like(canvas), (0, 0), (canvas.shape[1], canvas.shape[0]), _INK, cv2.FILLED)
@@ -93,7 +93,7 @@ def _outlined(canvas: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
 
 
 def _paste(image: UInt8[np.ndarray, "h w 3"], owner: UInt8[np.ndarray, "h w"], sticker: _Sticker, number: int) -> None:
-    """Lays the sticker over the image; pixels it covers by half or more are owned by `number` from now on."""
+    """Blend the sticker over the image; pixels with an alpha of at least 128 are set to `number` in `owner`."""
     size, side = image.shape[0], sticker.pixels.shape[0]
     top, left = max(sticker.top, 0), max(sticker.left, 0)
     bottom, right = min(sticker.top + side, size), min(sticker.left + side, size)
@@ -109,7 +109,7 @@ def _paste(image: UInt8[np.ndarray, "h w 3"], owner: UInt8[np.ndarray, "h w"], s
 
 
 def _furnish(image: UInt8[np.ndarray, "h w 3"], actor: Actor, size: int) -> None:
-    """Draws what stands behind an actor: the rope it climbs, the bowl it eats from, the shadow it jumps out of."""
+    """Draw the object behind an actor: the rope it climbs, the bowl it eats from, or the shadow below it."""
     x, y = actor.home
     reach = actor.extent * SCALES[actor.kind]
     if actor.action == "climbing":
@@ -126,7 +126,7 @@ def _furnish(image: UInt8[np.ndarray, "h w 3"], actor: Actor, size: int) -> None
 
 
 def _stand(image: UInt8[np.ndarray, "h w 3"], owner: UInt8[np.ndarray, "h w"], x: float, size: int) -> None:
-    """Puts a wooden post before everything."""
+    """Draw a wooden post in front of everything, centred at `x` (0 to 1)."""
     width = max(2, round(0.045 * size))
     left = round(x * size) - width // 2
     shade = np.linspace(1.2, 0.6, width)[:, None] * np.array(_WOOD)
@@ -135,7 +135,7 @@ def _stand(image: UInt8[np.ndarray, "h w 3"], owner: UInt8[np.ndarray, "h w"], x
 
 
 def _ground(scene: Scene, size: int) -> UInt8[np.ndarray, "tile tile 3"]:
-    """A texture of twice the frame's size, smooth enough to drift by parts of a pixel."""
+    """Return a background texture of twice the frame's size, smooth enough to move by fractions of a pixel."""
     side = 2 * size
     rng = np.random.default_rng(scene.texture)
     rough = 16 * _noise(rng, 6, side) + 11 * _noise(rng, 20, side) + 8 * _noise(rng, 64, side)
@@ -152,11 +152,12 @@ def _ground(scene: Scene, size: int) -> UInt8[np.ndarray, "tile tile 3"]:
     elif scene.background == "grass":
         rough = rough + 14 * np.repeat(_noise(rng, 128, side), 4, axis=0)[:side]
     tinted = np.array(_GROUNDS[scene.background]) + 10 * (rng.random(3) - 0.5) + rough[:, :, None]
-    return np.clip(tinted, 20, 215).astype(np.uint8)
+    clipped: np.ndarray = np.clip(tinted, 20, 215)
+    return clipped.astype(np.uint8)
 
 
 def _noise(rng: np.random.Generator, cells: int, side: int) -> Float64[np.ndarray, "side side"]:
-    """Smooth noise in about [-1, 1] with that many cells along each side."""
+    """Return smooth noise in about [-1, 1], with `cells` random values along each side."""
     coarse = 2 * rng.random((cells, cells)) - 1
     return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), dtype=np.float64)
 

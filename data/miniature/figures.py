@@ -1,6 +1,7 @@
-"""The seven actors as drawn figures: each a function that puts polygons, ovals and limbs on a `Pen`.
+"""The figures of the seven actors: functions that draw polygons, ovals and limbs with a `Pen`.
 
-A figure lives in a box of about 1 x 1 around (0, 0), faces right, and y points down.
+A figure fills a box of about 1 x 1 around (0, 0) and faces right; y points down. `cycle` is the phase of its
+movement in radians.
 """
 
 import copy
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
 
-PAINTS = {  # RGB of the colours of sentences
+PAINTS = {  # RGB of the colours that sentences name
     "red": (214, 38, 36),
     "blue": (38, 84, 224),
     "yellow": (240, 208, 36),
@@ -31,7 +32,7 @@ Point = tuple[float, float]
 
 
 class Pen:
-    """Draws in figure coordinates on an RGBA canvas; `matrix` maps them to its pixels."""
+    """Drawing in figure coordinates on an RGBA canvas; `matrix` maps these coordinates to pixels."""
 
     def __init__(self, canvas: UInt8[np.ndarray, "h w 4"], matrix: Float[np.ndarray, "2 3"], colour: str) -> None:
         self.canvas, self.matrix = canvas, matrix
@@ -43,23 +44,25 @@ class Pen:
         self.paints = {name: (*rgb, 255) for name, rgb in shades.items()}
 
     def scaled(self, share: float) -> "Pen":
-        """A pen on the same canvas that draws everything smaller or larger, about the same centre."""
+        """Return a pen on the same canvas that scales all drawing by `share` about the same centre."""
         pen = copy.copy(self)
         pen.matrix, pen.unit = self.matrix * (share, share, 1.0), self.unit * share
         pen.rows = (pen.matrix * (1 << _SHIFT)).tolist()
         return pen
 
     def polygon(self, points: Sequence[Point], paint: str) -> None:
+        """Fill a polygon."""
         cv2.fillPoly(self.canvas, [self._pixels(points)], self.paints[paint], cv2.LINE_8, _SHIFT)
 
     def oval(self, x: float, y: float, rx: float, ry: float, paint: str, tilt: float = 0.0) -> None:
+        """Fill an ellipse with the centre (x, y) and the radii rx and ry, rotated by `tilt` radians."""
         cos, sin = math.cos(tilt), math.sin(tilt)
         axes = self.matrix @ np.array([[rx * cos, -ry * sin, x], [rx * sin, ry * cos, y], [0.0, 0.0, 1.0]])
         points = np.rint(_RING @ (axes.T * (1 << _SHIFT))).astype(np.int32)
         cv2.fillConvexPoly(self.canvas, points, self.paints[paint], cv2.LINE_8, _SHIFT)
 
     def limb(self, points: Sequence[Point], width: float, paint: str) -> None:
-        """A line with round ends through the points."""
+        """Draw a line with round ends through the points."""
         thickness = max(1, round(width * self.unit))
         cv2.polylines(self.canvas, [self._pixels(points)], False, self.paints[paint], thickness, cv2.LINE_8, _SHIFT)
 
@@ -215,19 +218,19 @@ SCALES = {
     "car": 1.08,
     "cat": 1.06,
     "dog": 1.06,
-}  # similar areas
+}  # scales that give the figures similar areas
 
 
-# ---- what figures share
+# ---- shared parts of figures
 
 
 def _reach(start: Point, turn: float, length: float) -> Point:
-    """The end of a limb that hangs down at turn 0 and swings forward with it."""
+    """Return the end of a limb of this length; it hangs down at turn 0 and swings forward as turn grows (radians)."""
     return start[0] + length * math.sin(turn), start[1] + length * math.cos(turn)
 
 
 def _legs(pen: Pen, action: str, cycle: float, length: float, width: float) -> None:
-    """Four legs: the far pair darker and in the opposite phase."""
+    """Draw four legs; the far pair is darker and moves in the opposite phase."""
     swing = {"running": 1.0, "walking": 0.5, "climbing": 0.8, "crawling": 0.4}.get(action, 0.0) * math.sin(cycle)
     stretch = {"jumping": 0.95, "rolling": 0.35}.get(action, 0.0)
     low = 0.1 if action == "crawling" else 0.0
@@ -241,13 +244,13 @@ def _legs(pen: Pen, action: str, cycle: float, length: float, width: float) -> N
 
 
 def _muzzle(action: str, cycle: float, up: Point, down: Point) -> Point:
-    """Where the head is: at `up`, but bobbing between `up` and `down` when the animal eats."""
+    """Return the position of the head: `up`, or between `up` and `down` while the animal eats."""
     share = 0.62 + 0.38 * math.sin(cycle) if action == "eating" else 0.0
     return up[0] + share * (down[0] - up[0]), up[1] + share * (down[1] - up[1])
 
 
 def _on_all_fours(pen: Pen, cycle: float, head: float, body: float, limb: float) -> None:
-    """A person on hands and knees."""
+    """Draw a person on hands and knees."""
     swing = 0.4 * math.sin(cycle)
     for side, paint in ((-1, "dark"), (1, "base")):
         knee = _reach((-0.24, 0.08), side * swing, 0.22)
@@ -269,7 +272,7 @@ def _face(pen: Pen, x: float, y: float, radius: float) -> None:
 
 
 def _bonnet(pen: Pen, x: float, y: float, radius: float) -> None:
-    """A baby's large face in a bonnet of its colour."""
+    """Draw a baby's large face in a bonnet of the figure's colour."""
     pen.oval(x, y, radius, radius, "base")
     pen.oval(x + 0.22 * radius, y + 0.14 * radius, 0.7 * radius, 0.72 * radius, "skin")
     for side in (-1, 1):

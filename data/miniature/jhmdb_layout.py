@@ -1,7 +1,7 @@
-"""A generated data set in exactly the layout of J-HMDB with JHMDB-Sentences on disk; see `data.jhmdb` for it.
+"""A generated dataset in the layout of J-HMDB with JHMDB-Sentences (see `data.jhmdb`).
 
-One actor a clip, out of the scenes of `data.miniature.scenes`, in frames of 4 : 3 as J-HMDB's are. The names have its
-brackets and signs, and the first clip has more pictures than masks.
+Each clip shows one actor of a scene of `data.miniature.scenes`, in frames of aspect ratio 4:3 like those of J-HMDB.
+The video names contain brackets and special characters as in J-HMDB. The first clip has more pictures than masks.
 """
 
 import io
@@ -22,7 +22,7 @@ from data.miniature.scenes import BadSpec, Scene
 
 __all__ = ["DEFAULT", "BadSpec", "Clip", "FolderNotEmpty", "Spec", "clips", "write"]
 
-BEYOND = 2  # pictures of the first clip after its last mask
+BEYOND = 2  # number of pictures of the first clip after its last mask
 SHORTEST, LONGEST = 15, 40  # frames of a clip, as in J-HMDB
 _ACTIONS = {
     "climbing": "climb",
@@ -37,12 +37,12 @@ _ACTIONS = {
 }
 _TITLES = ("Clip_(1)_-_Final!", "My_@2_Home+Video", "plain")
 _HEADER = b"MATLAB 5.0 MAT-file, Platform: miniature"
-_TEXT_BYTES = 116  # of a MATLAB file's header, where scipy writes the date
+_TEXT_BYTES = 116  # the text in a MATLAB file's header; scipy writes the date there
 
 
 @dataclass(frozen=True)
 class Spec:
-    """How many clips of which size; the same spec always gives the same bytes."""
+    """The number and size of the clips; the same spec always gives the same bytes."""
 
     seed: int
     clips: int
@@ -59,7 +59,7 @@ class Spec:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height of a frame in pixels."""
         return self.width * 3 // 4
 
 
@@ -68,7 +68,7 @@ DEFAULT = Spec(seed=0, clips=5, width=96, frames=24)
 
 @dataclass(frozen=True)
 class Clip:
-    """One video to be drawn: its frames are those of the scene, of which the first `masks` have masks."""
+    """One video to be drawn. Its frames are those of the scene; the first `masks` of them have masks."""
 
     id: str
     action: str
@@ -77,20 +77,20 @@ class Clip:
 
     @property
     def sentence(self) -> str:
-        """Not cleaned."""
+        """The sentence of the clip before cleaning."""
         return self.scene.sentences[0].text
 
 
 def clips(spec: Spec) -> tuple[Clip, ...]:
-    """All videos of the set, in the order of their sentences."""
+    """Return all videos of the dataset, in the order of their sentences."""
     return tuple(_clip(spec, index, scene) for index, scene in enumerate(islice(_alone(spec), spec.clips)))
 
 
 def write(root: Path, spec: Spec, progress: Callable[[int, int], None] | None = None) -> None:
-    """Writes the data set into `root`, which may not exist yet or must be empty; calls `progress(done, total)` a clip.
+    """Write the dataset into `root`, which must be empty or not exist; call `progress(done, total)` after each clip.
 
-    The bytes depend on the spec (and the versions of OpenCV and SciPy) alone. The text file comes last, so a set that
-    was cut short cannot be read. Raises FolderNotEmpty."""
+    The bytes depend only on the spec and the versions of OpenCV and SciPy. The text file is written last, so an
+    incomplete dataset cannot be read. Raises FolderNotEmpty."""
     root = Path(root)
     if root.exists() and any(root.iterdir()):
         raise FolderNotEmpty(f"J-HMDB miniature: {root} is not empty. Give an empty folder, or remove it.")
@@ -104,10 +104,12 @@ def write(root: Path, spec: Spec, progress: Callable[[int, int], None] | None = 
 
 
 def _alone(spec: Spec) -> Iterator[Scene]:
-    """Scenes with one actor. A deck of the miniature's clips has them at random, so later decks have the same ones."""
+    """Yield scenes with one actor.
+
+    A larger A2D miniature begins with the scenes of a smaller one, so its size is doubled until enough are found."""
     seen = 0
     for power in count():
-        frames = max(spec.frames, 24)  # the least of an A2D miniature
+        frames = max(spec.frames, 24)  # the minimum of an A2D miniature
         wanted = drawn.Spec(spec.seed, 0, 2**power * len(drawn.DECK), spec.width, frames, 1)
         single = [scene for scene in drawn.scenes(wanted) if len(scene.actors) == 1]
         yield from single[seen:]
@@ -126,7 +128,7 @@ def _write_clip(root: Path, spec: Spec, clip: Clip) -> None:
     masks = root / "puppet_mask" / clip.action / clip.id
     images.mkdir(parents=True)
     masks.mkdir(parents=True)
-    above = (spec.width - spec.height) // 2  # scenes are square: what is above and below is cut off
+    above = (spec.width - spec.height) // 2  # scenes are square: crop the top and the bottom
     rows = slice(above, above + spec.height)
     visible = []
     for number, picture in enumerate(pictures(clip.scene, spec.width), start=1):

@@ -1,6 +1,6 @@
-"""What happens in the clips of the miniature and the sentences that tell its actors apart: descriptions, no pixels.
+"""Descriptions of the miniature's clips, without pixels: their actors and the sentences that identify them.
 
-Lengths are in units of the frame's height (the frame is square), y points down, time is in frames.
+Lengths are in units of the frame's height (the frame is square); y points down; times are in frames.
 """
 
 import base64
@@ -24,17 +24,17 @@ COLOURS = ("red", "blue", "yellow", "white")
 BACKGROUNDS = ("grass", "water", "sand", "pavement", "brick", "carpet")
 ATTRIBUTES = ("colour", "place", "action", "size")
 DECK = ("single",) * 2 + ("several",) * 2 + ATTRIBUTES * 4  # themes of 20 consecutive clips, in shuffled order
-SHARE_OF_THREE = 0.12  # of the clips with several actors: predicting the union then scores about 0.45
-SHARE_OF_STILL = 0.5  # of the clips whose actors differ in action: one of them stands still
+SHARE_OF_THREE = 0.12  # of the clips with several actors; with it, predicting the union scores about 0.45
+SHARE_OF_STILL = 0.5  # of the clips whose actors differ in action; in these, one actor stands still
 
-_TOO_ALIKE = {  # for 16 frames to tell them apart
+_TOO_ALIKE = {  # pairs of actions that look too similar within 16 frames
     *("running walking", "flying running", "crawling walking", "climbing walking"),
     *("eating none", "climbing none", "climbing eating", "climbing jumping"),
 }
-_SPEED = {"running": 0.019, "walking": 0.008, "crawling": 0.006, "rolling": 0.013, "flying": 0.015}  # a frame
+_SPEED = {"running": 0.019, "walking": 0.008, "crawling": 0.006, "rolling": 0.013, "flying": 0.015}  # per frame
 _WORDS = {"adult": "man", "none": "standing still"}
 _PLACE_WORDS = {"left": "on the left", "right": "on the right", "middle": "in the middle"}
-_CELLS = {  # where the actors of a clip are at home, by layout
+_CELLS = {  # home positions of the actors in a clip, by layout
     "alone": {"": (0.5, 0.5)},
     "side": {"left": (0.26, 0.52), "right": (0.74, 0.52)},
     "stacked": {"top": (0.5, 0.28), "bottom": (0.5, 0.73)},
@@ -59,19 +59,19 @@ Option = TypeVar("Option")
 
 
 class BadSpec(ValueError):
-    """A miniature that cannot be made as specified."""
+    """Raised if a miniature cannot be generated from its spec."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """How many clips of which size; the same spec always gives the same bytes."""
+    """The number and size of the clips; the same spec always gives the same bytes."""
 
     seed: int
     train_clips: int
     test_clips: int
     size: int  # height and width, pixels
-    frames: int  # a clip
-    labels: int  # labelled frames a clip, 1 to 3
+    frames: int  # per clip
+    labels: int  # labelled frames per clip, 1 to 3
 
     def __post_init__(self) -> None:
         if self.size < 48 or self.size % 2:
@@ -85,13 +85,13 @@ class Spec:
 
     @property
     def labelled(self) -> tuple[int, ...]:
-        """The 1-based numbers of the labelled frames, by A2D's rule; the last ones where there are fewer than three."""
+        """The numbers, from 1, of the labelled frames by A2D's rule; the last ones if `labels` is less than three."""
         return tuple(self.frames // 6 * step for step in (1, 2, 3)[-self.labels :])
 
 
 @dataclass(frozen=True)
 class Actor:
-    """One figure: how it looks, what it does, and the track it does it on."""
+    """One figure: its appearance, its action and its track."""
 
     instance: int
     kind: str
@@ -108,17 +108,17 @@ class Actor:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One query; `says` names the attributes it uses and `group` the one that resolves it."""
+    """One query; `says` holds the attributes that it names and `group` the one that identifies the actor."""
 
     instance: int
     text: str
     says: tuple[str, ...]
-    group: str  # an attribute when it alone decides; single: no other actor; several: anything else
+    group: str  # the only attribute that is necessary; "single": no other actor; "several": otherwise
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is needed to draw one clip; actors from the farthest to the nearest."""
+    """Everything needed to draw one clip; actors are ordered from the farthest to the nearest."""
 
     id: str
     split: str
@@ -126,14 +126,14 @@ class Scene:
     actors: tuple[Actor, ...]
     sentences: tuple[Sentence, ...]
     background: str
-    drift: tuple[float, float]  # a frame
-    pole: float | None  # the x of a post before everything
+    drift: tuple[float, float]  # per frame
+    pole: float | None  # x of a post in front of everything
     texture: int  # seed of the background
 
 
 @dataclass(frozen=True)
 class Pose:
-    """An actor at one time: centre, rotation in radians, facing, and how far its limbs are in their cycle (radians)."""
+    """An actor at one time: its centre, rotation (radians), facing, and phase of its movement (`cycle`, radians)."""
 
     x: float
     y: float
@@ -143,7 +143,7 @@ class Pose:
 
 
 def scenes(spec: Spec) -> tuple[Scene, ...]:
-    """All clips of the set, the training clips first."""
+    """Return all clips of the dataset; the training clips come first."""
     found = []
     for split, count in (("train", spec.train_clips), ("test", spec.test_clips)):
         for index in range(count):
@@ -154,12 +154,12 @@ def scenes(spec: Spec) -> tuple[Scene, ...]:
 
 
 def missed_scene(spec: Spec) -> Scene:
-    """The one training clip that has neither sentences nor annotations, like the 28 of A2D."""
+    """Return the one training clip without sentences and annotations; A2D has 28 such clips."""
     return replace(_scene(spec, "missed", 0, "single"), split="train", sentences=())
 
 
 def pose(actor: Actor, time: int, frames: int) -> Pose:
-    """Where the actor is at a time; the motion patterns of the actions differ within 16 frames."""
+    """Return the pose of the actor at a time; the movements of the actions differ within 16 frames."""
     x, y = actor.home
     facing, angle, cycle = actor.facing, 0.0, 0.0
     if actor.action in _SPEED:
@@ -188,7 +188,7 @@ def pose(actor: Actor, time: int, frames: int) -> Pose:
 
 
 def resolved_by(actors: Sequence[Actor], target: Actor, says: Sequence[str]) -> str | None:
-    """The group of a sentence that says these attributes of the target; None when it fits another actor as well."""
+    """Return the group of a sentence that names these attributes of the target; None if it fits another actor, too."""
     others = [actor for actor in actors if actor.instance != target.instance]
     differing = [{name for name in says if getattr(other, name) != getattr(target, name)} for other in others]
     if not all(differing):
@@ -204,7 +204,7 @@ def resolved_by(actors: Sequence[Actor], target: Actor, says: Sequence[str]) -> 
 
 def _scene(spec: Spec, split: str, index: int, theme: str) -> Scene:
     rng = _stream(spec, split, "scene", index)
-    while True:  # most draws fit; the others are drawn again
+    while True:  # draw again until the actors fit
         actors, alike, shared = _cast(rng, theme)
         sentences = _sentences(rng, theme, actors, alike, shared)
         if sentences is not None and _visible(actors, spec):
@@ -223,7 +223,7 @@ def _scene(spec: Spec, split: str, index: int, theme: str) -> Scene:
 
 
 def _cast(rng: random.Random, theme: str) -> tuple[list[Actor], int, frozenset[str]]:
-    """The actors, how many of them (the first ones) differ by the theme, and the attributes those have in common."""
+    """Return the actors, the number of them (the first ones) that differ by the theme, and their common attributes."""
     count = 1 if theme == "single" else 3 if rng.random() < SHARE_OF_THREE else 2
     alike = 0 if theme in ("single", "several") else count
     if count == 3 and (theme == "size" or (alike and rng.random() < 0.4)):
@@ -298,7 +298,7 @@ def _actor(
 
 
 def _visible(actors: Sequence[Actor], spec: Spec) -> bool:
-    """Whether no two actors come so near that the farther one is mostly hidden."""
+    """Return whether all actors stay so far apart that none is mostly hidden by another."""
     for time in sorted({*range(0, spec.frames, 8), *(number - 1 for number in spec.labelled)}):
         at = [pose(actor, time, spec.frames) for actor in actors]
         nearest = 0.72 if time + 1 in spec.labelled else 0.6
@@ -316,7 +316,7 @@ def _visible(actors: Sequence[Actor], spec: Spec) -> bool:
 def _sentences(
     rng: random.Random, theme: str, actors: Sequence[Actor], alike: int, shared: frozenset[str]
 ) -> tuple[Sentence, ...] | None:
-    """One or two sentences an actor, or None when this cast cannot be told apart as the theme wants."""
+    """Return one or two sentences per actor, or None if the actors cannot be identified as the theme requires."""
     found = []
     for actor in actors:
         first = None
@@ -365,7 +365,7 @@ def _text(rng: random.Random, actor: Actor, says: Sequence[str]) -> str:
 
 
 def _quirk(rng: random.Random, text: str) -> str:
-    """The text, now and then with a capital, a double blank or a trailing blank, as A2D has them."""
+    """Return the text, sometimes with a capital, a double space or a trailing space, as in A2D."""
     draw = rng.random()
     if draw < 0.04:
         return text[0].upper() + text[1:]
@@ -374,7 +374,7 @@ def _quirk(rng: random.Random, text: str) -> str:
     return text + " " if draw < 0.075 else text
 
 
-# ---- chance: only `random()` is used, whose stream Python keeps from version to version
+# ---- random numbers: only `random()` is used, since all Python versions give the same values for it
 
 
 def _stream(spec: Spec, *names: object) -> random.Random:
@@ -392,7 +392,7 @@ def _sample(rng: random.Random, options: Sequence[Option], count: int) -> list[O
 
 
 def _clip_id(spec: Spec, split: str, index: int) -> str:
-    """11 characters of YouTube's alphabet; one id in 16 begins with `-` and one in 16 has `_` in it."""
+    """Return 11 characters of YouTube's alphabet; one id in 16 begins with `-` and one in 16 contains `_`."""
     digest = hashlib.sha256(f"{spec.seed}/{split}/{index}/id".encode()).digest()
     name = base64.urlsafe_b64encode(digest).decode()[:11]
     if index % 16 == 3:

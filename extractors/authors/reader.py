@@ -1,10 +1,10 @@
-"""The authors' folder of features, read row by row. With `reference_writer` the one place that knows its layout.
+"""Reading of a feature folder in the authors' layout, row by row. Only this module and `writer` know this layout.
 
-train.txt, test.txt         one sample a line: name, height, width (CSV without header)
+train.txt, test.txt         one sample per line: name, height, width (CSV without header)
 video_<modality>_iccv.h5    <split>                        (N, 1, C, T, h, w) float32
 txt.h5                      <split>                        (N, L, d) float32
 mask.h5                     <split>/{large,medium,small}   (N, S, S), (N, S/4, S/4), (N, S/16, S/16) uint8 {0, 1}
-bbox.h5                     <split>/{large,medium,small}   never used; ours are (N, 4) float32
+bbox.h5                     <split>/{large,medium,small}   never used; our exports have (N, 4) float32
 """
 
 import csv
@@ -23,13 +23,13 @@ from jaxtyping import Float32, UInt8
 
 MODALITIES = ("rgb", "flow")
 SPLITS = ("train", "test")
-CELLS = {"large": 1, "medium": 4, "small": 16}  # pixels of the large mask along a cell's side
-MARK = ".export.json"  # how far an export of ours has come; the authors' folders have none
+CELLS = {"large": 1, "medium": 4, "small": 16}  # side of a cell, in pixels of the large mask
+MARK = ".export.json"  # progress of an export by `writer`; the authors' folders do not have this file
 
 
 @dataclass(frozen=True)
 class ReferenceSample:
-    """One line of a split's text file: a name and the frame's size."""
+    """One line of a split's text file: a name and the size of the frame."""
 
     name: str
     height: int
@@ -38,18 +38,19 @@ class ReferenceSample:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array lies: the file, the dataset as a format of the split, and the axes before those of a row."""
+    """The location of an array: the file, the format string of its HDF5 dataset name, and the axes before those of a row."""
 
     file: str
     dataset: str
     leading: tuple[int, ...] = ()
 
     def key(self, split: str) -> str:
+        """Return the name of the HDF5 dataset of a split."""
         return self.dataset.format(split)
 
 
 def places(modality: str) -> dict[str, Place]:
-    """The place of each array: features, words, the masks by resolution, the boxes as "bbox/<resolution>"."""
+    """Return the place of each array: features, words, the masks by resolution, the boxes as "bbox/<resolution>"."""
     return {
         "features": Place(f"video_{modality}_iccv.h5", "{}", (1,)),
         "words": Place("txt.h5", "{}"),
@@ -59,14 +60,14 @@ def places(modality: str) -> dict[str, Place]:
 
 
 class ReferenceFolder:
-    """A folder in the authors' layout, its layout checked; the arrays are opened in the process that reads.
+    """A folder in the authors' layout, which is checked at construction. Each process that reads opens its own files.
 
-    `modality` ("rgb", "flow") may be None where the folder holds one of them. Boxes are not checked: nothing uses
-    them. Raises WrongReference where the layout is another one, CorruptReference where a file does not open."""
+    `modality` ("rgb", "flow") may be None if the folder holds only one of them. Boxes are not checked, since they are not
+    used. Raises WrongReference if the layout differs, CorruptReference if a file cannot be opened."""
 
     def __init__(self, path: Path, modality: str | None = None) -> None:
         self.path = path
-        self._opened: tuple[int, dict[str, Any]] | None = None  # of which process: files and datasets, by name
+        self._opened: tuple[int, dict[str, Any]] | None = None  # process id; files and HDF5 datasets by name
         self.modality = self._chosen(modality)
         self._places = places(self.modality)
         self._refuse_unfinished()
@@ -75,15 +76,15 @@ class ReferenceFolder:
         self._shapes = self._checked()
 
     def splits(self) -> tuple[str, ...]:
-        """The splits that the folder holds: of "train" and "test", in this order."""
+        """Return the splits that the folder contains, in the order "train", "test"."""
         return tuple(self._samples)
 
     def rows(self, split: str) -> int:
-        """The number of samples of a split."""
+        """Return the number of samples of a split."""
         return len(self.samples(split))
 
     def samples(self, split: str) -> tuple[ReferenceSample, ...]:
-        """The samples of a split, in the order of their rows; names may repeat. Raises WrongReference."""
+        """Return the samples of a split, in the order of their rows; names may repeat. Raises WrongReference."""
         if split not in self._samples:
             raise WrongReference(
                 f"{self.path}: no {split} split; it has {', '.join(self._samples)}. Choose one of them."
@@ -92,30 +93,31 @@ class ReferenceFolder:
 
     @property
     def features_shape(self) -> tuple[int, int, int, int]:
-        """The shape of one row of visual features: channels, time, height, width. The same in all splits."""
+        """Shape of one row of visual features in all splits: channels, time, height, width."""
         channels, time, height, width = self._shapes["features"]
         return channels, time, height, width
 
     @property
     def words_shape(self) -> tuple[int, int]:
-        """The shape of one row of word vectors: positions, dimensions. The same in all splits."""
+        """Shape of one row of word vectors in all splits: positions, dimensions."""
         words, dimensions = self._shapes["words"]
         return words, dimensions
 
     def mask_side(self, resolution: str) -> int:
-        """The side of the masks at a resolution: "large", "medium" or "small". The same in all splits."""
+        """Return the side of the masks in all splits at a resolution: "large", "medium" or "small"."""
         return self._shapes[resolution][0]
 
     def features(self, split: str, row: int) -> Float32[np.ndarray, "c t h w"]:
-        """The visual features of a row. Raises CorruptReference; WrongValues where one is not finite."""
-        return self._finite("features", split, row)[0]
+        """Return the visual features of a row. Raises CorruptReference; WrongValues if a value is not finite."""
+        features: np.ndarray = self._finite("features", split, row)[0]
+        return features
 
     def words(self, split: str, row: int) -> Float32[np.ndarray, "l d"]:
-        """The word vectors of a row. Raises CorruptReference; WrongValues where one is not finite."""
+        """Return the word vectors of a row. Raises CorruptReference; WrongValues if a value is not finite."""
         return self._finite("words", split, row)
 
     def mask(self, split: str, resolution: str, row: int) -> UInt8[np.ndarray, "s s"]:
-        """The target mask of a row, 0 or 1. Raises CorruptReference; WrongValues where there are other values."""
+        """Return the target mask of a row. Raises CorruptReference; WrongValues if a value is not 0 or 1."""
         mask = self._row(resolution, split, row).astype(np.uint8, copy=False)
         if mask.max() > 1:
             raise WrongValues(
@@ -125,15 +127,15 @@ class ReferenceFolder:
         return mask
 
     def bbox(self, split: str, resolution: str, row: int) -> np.ndarray:
-        """A row of bbox.h5, whatever it is. Raises WrongReference where the folder has none, CorruptReference."""
+        """Return a row of bbox.h5, unchecked. Raises WrongReference if the folder has no boxes; CorruptReference."""
         return self._row(f"bbox/{resolution}", split, row)
 
     def distinct_features(
         self, split: str, progress: Callable[[int, int], None] | None = None
     ) -> tuple[list[int], list[int]]:
-        """The first row of each distinct feature map, and for each row which of these its map equals.
+        """Return the first row of each distinct feature map, and for each row the position of its map in this list.
 
-        Equal is equal byte for byte, by SHA-256. Reads every row of the split once; memory: one row.
+        Maps are equal if their bytes are, compared by SHA-256. Reads every row of the split once, one row at a time.
         Raises CorruptReference, WrongValues."""
         places_of: dict[bytes, int] = {}
         first_rows: list[int] = []
@@ -149,7 +151,7 @@ class ReferenceFolder:
         return first_rows, which
 
     def close(self) -> None:
-        """Closes this process's handles, if any; the next read opens others."""
+        """Close the files that this process has opened, if any; the next read opens them again."""
         if self._opened is not None and self._opened[0] == os.getpid():
             for opened in self._opened[1].values():
                 if isinstance(opened, h5py.File):
@@ -185,7 +187,7 @@ class ReferenceFolder:
             )
 
     def _checked(self) -> dict[str, tuple[int, ...]]:
-        """The shape of a row of each array that is used."""
+        """Check the layout of both splits and return the row shape of each array that is used."""
         used = [name for name in self._places if not name.startswith("bbox/")]
         for split in SPLITS:
             there = {f"{split}.txt": split in self._samples}
@@ -227,10 +229,10 @@ class ReferenceFolder:
             )
         if dataset.id.get_storage_size() == 0:
             raise CorruptReference(f"{self._where(name, split)}: was never written. Obtain the file again.")
-        return shape[1 + len(place.leading) :]
+        return tuple(shape[1 + len(place.leading) :])
 
     def _expected(self, name: str, split: str) -> tuple[int | str, ...]:
-        """The shape of a dataset; lengths that may be any are letters."""
+        """Return the expected shape of an HDF5 dataset; letters stand for lengths that may be any."""
         if name not in CELLS:
             axes = {"features": ("C", "T", "h", "w"), "words": ("L", "d")}[name]
             return (self.rows(split), *self._places[name].leading, *axes)
@@ -317,12 +319,12 @@ def _sample(line: list[str], where: str) -> ReferenceSample:
 
 
 class WrongReference(ValueError):
-    """A folder that does not have the authors' layout."""
+    """Raised if a folder does not have the authors' layout."""
 
 
 class WrongValues(ValueError):
-    """Values that no such array can hold."""
+    """Raised if an array contains values that it must not contain."""
 
 
 class CorruptReference(OSError):
-    """A file of the folder that does not open or does not read."""
+    """Raised if a file of the folder cannot be opened or read."""

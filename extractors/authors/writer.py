@@ -1,8 +1,9 @@
-"""The authors' folder of features, written row by row; an export that was killed continues where it was.
+"""Writing of a feature folder in the authors' layout, row by row; an interrupted export can be continued.
 
-HDF5 cannot continue a file whose writer was killed. So each file is made whole first, with every dataset allocated,
-contiguous and without filters, and is closed; the rows are then written into it as bytes, where the datasets lie.
-`.export.json` says how many rows are on the disk; the text files get their names last. The layout: `reference_reader`.
+HDF5 cannot continue a file whose writer was killed. Therefore each file is first created completely, with every dataset
+allocated, contiguous and without filters, and closed; the rows are then written as bytes at the offsets of the datasets.
+`.export.json` contains the number of rows on the disk; the text files get their final names last. For the layout see
+`extractors.authors.reader`.
 """
 
 import csv
@@ -24,14 +25,14 @@ from extractors.authors.reader import CELLS, MARK, MODALITIES, SPLITS, Reference
 from extractors.shards.fsync import fsync
 
 FORMAT = 1
-_LIBRARY = ("v110", "v110")  # what the authors' SWMR loader opens, and their h5py reads
+_LIBRARY = ("v110", "v110")  # readable by the authors' SWMR loader and their h5py
 _FLOAT, _BYTE = np.dtype("<f4"), np.dtype("u1")
 
 
 @dataclass(frozen=True)
 class ReferenceLayout:
-    """The shapes of a row: visual features (channels, time, height, width), word vectors (positions, dimensions) and
-    the side of the large mask, a multiple of 16."""
+    """The shapes of a row: visual features (channels, time, height, width), word vectors (positions, dimensions) and the side
+    of the large mask, a multiple of 16."""
 
     features: tuple[int, int, int, int]
     words: tuple[int, int]
@@ -42,7 +43,7 @@ class ReferenceLayout:
 class ReferenceRow:
     """The arrays of one sample: features "c t h w" and words "l d", float32; masks "s s", uint8, 0 or 1.
 
-    The boxes are those of the masks. The writer checks all of it and names the sample."""
+    The bounding boxes are computed from the masks. The writer checks all arrays; its errors name the sample."""
 
     features: np.ndarray
     words: np.ndarray
@@ -52,12 +53,12 @@ class ReferenceRow:
 
 
 class ReferenceWriter:
-    """An export of `splits` ("train", "test" -> samples) into `folder`, which is new, empty or the same export's.
+    """An export of `splits` ("train", "test" -> samples) into `folder`, which must be new, empty or of the same export.
 
-    `content` stands for the values that will be written, as a digest of their sources does: where it, the samples, the
-    layout or the modality ("rgb", "flow") differ, it is another export. Nothing is written before `write`.
-    Raises WrongExport where the arguments do not fit, ForeignFolder where the folder holds anything else,
-    DamagedExport where its files are not what the export left there, NoRoom."""
+    `content` identifies the values to write, for example by a digest of their sources. Exports are the same if `content`,
+    the samples, the layout and the modality ("rgb", "flow") are equal. Nothing is written before `write` is called.
+    Raises WrongExport if the arguments are invalid, ForeignFolder if the folder holds anything else, DamagedExport if the
+    files of an earlier attempt were changed, NoRoom."""
 
     def __init__(
         self,
@@ -87,17 +88,17 @@ class ReferenceWriter:
 
     @property
     def done(self) -> int:
-        """The rows that are safely in the folder; the next `write` begins with the one after them."""
+        """The number of rows that are safely on the disk; the next `write` continues after them."""
         return self._done
 
     @property
     def finished(self) -> bool:
-        """Whether the folder is whole."""
+        """Whether the export is complete."""
         return self._finished
 
     @property
     def bytes_per_row(self) -> int:
-        """What one sample takes on the disk."""
+        """The number of bytes that one sample takes on the disk."""
         return sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._shapes.values())
 
     def write(
@@ -106,11 +107,11 @@ class ReferenceWriter:
         progress: Callable[[int, int], None] | None = None,
         mark_every: int = 32,
     ) -> int:
-        """The number of rows written: all that are not done, asked of `row(split, number)` in order; 0 when finished.
+        """Write all remaining rows, obtained in order from `row(split, number)`, and return their number; 0 if finished.
 
-        `progress(done, total)` follows every row. Every `mark_every` rows the files are flushed to the disk and the
-        mark is set: so many rows at most are written again after a kill. Memory: one row.
-        Raises WrongReferenceRow; what was done before it stays done."""
+        `progress(done, total)` is called after every row. Every `mark_every` rows the files are flushed to the disk and the
+        number of rows is recorded, so at most `mark_every` rows are written again after a kill. One row is held in memory.
+        Raises WrongReferenceRow; the rows recorded before it are kept."""
         if self._finished:
             return 0
         first = self._done
@@ -140,7 +141,7 @@ class ReferenceWriter:
         return self.total - first
 
     def _create(self) -> None:
-        """The files, every row of them allocated and none written; what an earlier attempt made is kept."""
+        """Create the files with all rows allocated and none written; files of an earlier attempt are kept."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._done == 0:
             self._set_mark(0, finished=False)
@@ -169,7 +170,7 @@ class ReferenceWriter:
                 opened.create_dataset(place.key(split), shape, dtype, dcpl=properties, fill_time="never")
 
     def _offsets(self) -> dict[tuple[str, str], int]:
-        """Where each dataset begins in its file, by (array, split). Raises DamagedExport."""
+        """Return the byte offset of each HDF5 dataset in its file, by (array, split). Raises DamagedExport."""
         found = {}
         for name, place in self._places.items():
             path = self._folder / place.file
@@ -191,7 +192,7 @@ class ReferenceWriter:
         )
 
     def _checked(self, split: str, position: int, row: ReferenceRow) -> dict[str, np.ndarray]:
-        """The arrays as they lie in the files, boxes included."""
+        """Return the checked arrays of a row as they are stored, including the bounding boxes."""
         where = f"{split} sample {position} ({self._splits[split][position].name})"
         arrays = {name: getattr(row, name) for name in ("features", "words", *CELLS)}
         for name, value in arrays.items():
@@ -268,7 +269,7 @@ class ReferenceWriter:
 
 
 def mask_box(mask: UInt8[np.ndarray, "s s"]) -> Float32[np.ndarray, "4"]:
-    """The box of a mask's pixels: left, top, right, bottom, the last two exclusive; zeros where the mask is empty."""
+    """Return the bounding box of a mask: left, top, right, bottom, the last two exclusive; zeros if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return np.zeros(4, _FLOAT)
@@ -310,26 +311,26 @@ def _digest(
 
 def _write_at(handle: int, value: np.ndarray, offset: int) -> None:
     left = memoryview(value.tobytes())
-    while left:  # a write may be short
+    while left:  # pwrite may write only a part
         written = os.pwrite(handle, left, offset)
         left, offset = left[written:], offset + written
 
 
 class WrongExport(ValueError):
-    """Samples or shapes that the authors' layout cannot hold."""
+    """Raised if the samples or shapes do not fit the authors' layout."""
 
 
 class WrongReferenceRow(ValueError):
-    """A row that does not fit its export."""
+    """Raised if a row does not fit its export."""
 
 
 class ForeignFolder(ValueError):
-    """A folder that holds anything but this export."""
+    """Raised if a folder contains anything other than this export."""
 
 
 class DamagedExport(RuntimeError):
-    """An export whose files are not as they were left."""
+    """Raised if the files of an export were changed since its last write."""
 
 
 class NoRoom(OSError):
-    """A disk with less room than an export needs."""
+    """Raised if the disk does not have enough free space for the export."""

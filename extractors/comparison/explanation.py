@@ -1,4 +1,4 @@
-"""Why two sets of visual features differ: the recipe whose replay gives the other's, and its first other step."""
+"""Search for the reason why two sets of visual features, A and B, differ: changes of A's recipe that give B's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from jaxtyping import Float
 from extractors.comparison.replay import ROUNDINGS, STAGES, RawClip, Recipe, Replayer, candidates, changes, rounded
 from extractors.shards.float16 import FeatureOutOfRange
 
-TOLERANCE = 2e-3  # of the largest value: an explanation gives the features so exactly (bfloat16 rounds by 2e-3)
-SAME_ERROR = 2.0**-10  # what one float16 may differ by where float32 differs in its last bits
-SAME_DISTANCE = 1e-4  # half of what float16 rounding makes
-CLEARLY = 4.0  # times nearer than the unchanged recipe, or than the recipe's own rounding
-TIE = 1.1  # times as far as the nearest is as near, and so is
-CHANCE = 1e-6  # more distance, which float32's last bits make
+TOLERANCE = 2e-3  # largest relative error of an explanation (bfloat16 rounds by 2e-3)
+SAME_ERROR = 2.0**-10  # by which a float16 value may differ if float32 differs in its last bits
+SAME_DISTANCE = 1e-4  # half of the distance that float16 rounding causes
+CLEARLY = 4.0  # minimum factor by which it is nearer than the unchanged recipe, or than the recipe's own rounding
+TIE = 1.1  # distances up to TIE times the smallest one, plus CHANCE, count as equal
+CHANCE = 1e-6  # difference between distances that the last bits of float32 can cause
 
 Features = Float[np.ndarray, "c t2 h2 w2"]
 Pair = tuple[RawClip, Features]
@@ -23,47 +23,49 @@ Pair = tuple[RawClip, Features]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far features are from those expected: the largest difference, relative to the largest value; the root mean
-    square of the differences, relative to that of the values; the cosine of the two."""
+    """Differences between features and the expected features.
+
+    `error` is the largest difference relative to the largest expected value; `distance` is the root mean square of the
+    differences relative to that of the expected values; `cosine` is the cosine similarity."""
 
     error: float
     distance: float
     cosine: float
 
     def document(self) -> dict[str, float]:
-        """As JSON."""
+        """Return the comparison as a JSON object."""
         return {"error": self.error, "distance": self.distance, "cosine": self.cosine}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the replay of a recipe gave on one or more clips."""
+    """The result of replaying a recipe on one or more clips."""
 
     recipe: Recipe
     clips: tuple[Comparison, ...]
 
     @property
     def error(self) -> float:
-        """The largest over the clips."""
+        """The largest error of the clips."""
         return max(clip.error for clip in self.clips)
 
     @property
     def distance(self) -> float:
-        """The largest over the clips."""
+        """The largest distance of the clips."""
         return max(clip.distance for clip in self.clips)
 
     @property
     def cosine(self) -> float:
-        """The smallest over the clips."""
+        """The smallest cosine of the clips."""
         return min(clip.cosine for clip in self.clips)
 
     @property
     def same(self) -> bool:
-        """Whether the features are B's but for what the last bits of float32 do to them."""
+        """Whether the features equal B's up to differences in the last bits of float32."""
         return self.error <= SAME_ERROR and self.distance <= SAME_DISTANCE
 
     def document(self, base: Recipe) -> dict[str, Any]:
-        """As JSON, with what the recipe changes of `base`."""
+        """Return the finding as a JSON object, with the changes of its recipe from `base`."""
         return {
             "changes": [
                 {"stage": stage, "a": a, "b": b, "text": phrase(stage, a, b)}
@@ -78,12 +80,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Whether the recipe of A gives B's features ("identical"), another one that is near it does ("explained"), or none
-    of those that were tried ("unexplained").
+    """The result of the search, by `verdict`: A's recipe gives B's features ("identical"), another recipe gives them
+    ("explained"), or no recipe that was tried does ("unexplained").
 
-    `shape` is that of B's features. `unchanged` is what A's own recipe gives, in the order of the clips, None where
-    that has another shape; `cause` the finding that explains the difference, on all clips, the one farthest off first;
-    `findings` the others that were tried and are of B's shape, on the clip farthest off, the nearest first."""
+    `shape` is the shape of B's features. `unchanged` is the finding of A's own recipe, in the order of the clips, or
+    None if its features have another shape. `cause` is the finding that explains the difference on all clips.
+    `findings` holds the other findings of B's shape on the clip on which A's recipe is worst, nearest first."""
 
     verdict: str
     base: Recipe
@@ -94,12 +96,12 @@ class Explanation:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The steps that differ, by the names in STAGES, the first one first; empty where nothing is explained."""
+        """The names, as in STAGES, of the steps that differ, in order; empty if nothing is explained."""
         return () if self.cause is None else tuple(changes(self.base, self.cause.recipe))
 
     @property
     def sentence(self) -> str:
-        """The answer in one sentence."""
+        """The result in one sentence."""
         if self.verdict == "identical" and self.unchanged is not None:
             return f"A and B are made alike: A's recipe gives B's features (largest error {self.unchanged.error:.1e})."
         if self.cause is not None:
@@ -117,7 +119,7 @@ class Explanation:
         )
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the explanation as a JSON object."""
         return {
             "verdict": self.verdict,
             "stage": next(iter(self.stages), None),
@@ -140,12 +142,14 @@ class Explanation:
 def explain(
     base: Recipe, clips: Sequence[RawClip], expected: Sequence[Features], replayer: Replayer, depth: int = 2
 ) -> Explanation:
-    """Replay A's recipe `base` and those that differ in one step; while none explains B's features `expected`, the
-    nearest with one step more, up to `depth` steps. Roundings are tried with each and do not count as a step.
+    """Search for the recipe that gives B's features `expected`, beginning with A's recipe `base`.
 
-    A recipe explains B where its features are within TOLERANCE, and CLEARLY nearer than those of `base`; of several
-    that are equally near, the one that comes first. They are tried on the clip where `base` is farthest off, and those
-    that explain it on the others, until one gives B's features but for last bits.
+    First all recipes that differ from `base` in one step are replayed. While none explains B, one more step of the
+    nearest recipe is changed, up to `depth` steps. All roundings are tried with each recipe and do not count as a step.
+
+    A recipe explains B if its error is at most TOLERANCE and its distance at most 1 / CLEARLY of that of `base`; of
+    several that are equally near, the first one counts. Recipes are replayed on the clip on which `base` is worst, and
+    those that explain it also on the others, until one gives B's features up to the last bits.
     Raises NothingToCompare, NotFinite, FramesMissing."""
     pairs = _pairs(clips, expected)
     own = _findings(base, pairs, replayer)
@@ -166,7 +170,7 @@ def explain(
 
 
 def compared(found: Features, expected: Features) -> Comparison:
-    """How far features are from those expected, of the same shape; 0, 0 and 1 where they are equal."""
+    """Compare features with the expected ones of the same shape; equal features give error 0, distance 0, cosine 1."""
     a, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     difference = a - b
     largest = float(np.abs(b).max(initial=0.0)) or float(np.abs(a).max(initial=0.0)) or 1.0
@@ -181,7 +185,7 @@ def compared(found: Features, expected: Features) -> Comparison:
 
 
 def phrase(stage: str, a: Any, b: Any) -> str:
-    """How B differs from A in a step, in words."""
+    """Describe in words how B differs from A in a step."""
     if stage == STAGES["shift"]:
         frames = abs(b - a)
         return (
@@ -194,7 +198,7 @@ def phrase(stage: str, a: Any, b: Any) -> str:
 
 
 class _Search:
-    """What was found on the first clip, `found`, and on all clips, `explaining`."""
+    """State of the search: the findings on the first clip (`found`) and those that explain B on all clips."""
 
     def __init__(self, base: Recipe, unchanged: Finding | None, pairs: Sequence[Pair], replayer: Replayer) -> None:
         self._base, self._unchanged, self._pairs, self._replayer = base, unchanged, pairs, replayer
@@ -203,28 +207,30 @@ class _Search:
         self.explaining: list[Finding] = []
 
     def beside(self, recipe: Recipe, of_its_shape: bool) -> None:
-        """Try what changes one step more than a recipe, whose features have B's shape or have not."""
+        """Replay the recipes that change one more step than `recipe`.
+
+        `of_its_shape` says whether the features of `recipe` have B's shape."""
         channels, steps = self._replayer.video.channels, len(changes(self._base, recipe))
         for _, candidate in candidates(recipe, self._replayer.video):
             if any(finding.same for finding in self.explaining):
                 return
-            candidate = replace(candidate, rounding=self._base.rounding)  # the others are tried with it
+            candidate = replace(candidate, rounding=self._base.rounding)  # `_findings` tries the other roundings
             may_fit = of_its_shape if candidate.tap == recipe.tap else channels[candidate.tap] == self._shape[0]
             if may_fit and len(changes(self._base, candidate)) > steps:
                 self._try(candidate)
 
     def add(self, findings: Sequence[Finding]) -> None:
-        """Note what a recipe gives on all clips, if it explains B."""
+        """Add the finding of a recipe on all clips if it explains B."""
         finding = _of_a_rounding(findings, self._base.rounding)
         if finding is not None and self._explains(finding):
             self.explaining.append(finding)
 
     def nearest(self) -> Recipe:
-        """The recipe that is nearest on the first clip."""
+        """Return the recipe with the smallest distance on the first clip."""
         return replace(min(self.found, key=_distance).recipe, rounding=self._base.rounding)
 
     def explanation(self) -> Explanation:
-        """The answer, after the search."""
+        """Return the result of the search."""
         near = TIE * min((finding.distance for finding in self.explaining), default=0.0) + CHANCE
         cause = next((finding for finding in self.explaining if finding.distance <= near), None)
         others = [finding for finding in self.found if cause is None or finding.recipe != cause.recipe]
@@ -259,7 +265,9 @@ def _farthest_first(pairs: Sequence[Pair], finding: Finding) -> list[Pair]:
 
 
 def _findings(recipe: Recipe, pairs: Sequence[Pair], replayer: Replayer) -> list[Finding]:
-    """What a recipe gives with each of ROUNDINGS; without those that B cannot have: of another shape, or too large."""
+    """Return the findings of a recipe with each of ROUNDINGS.
+
+    The result is empty if the features do not have B's shape or are not finite."""
     comparisons: dict[str, list[Comparison]] = {rounding: [] for rounding in ROUNDINGS}
     for clip, expected in pairs:
         features = replayer.features(clip, replace(recipe, rounding="float32"))
@@ -274,7 +282,7 @@ def _findings(recipe: Recipe, pairs: Sequence[Pair], replayer: Replayer) -> list
 
 
 def _of_a_rounding(findings: Sequence[Finding], own: str) -> Finding | None:
-    """Of one recipe's findings the one with its own rounding, or the nearest where that is CLEARLY nearer."""
+    """Return the finding with the rounding `own`, or the nearest one if it is nearer by a factor above CLEARLY."""
     nearest = min(findings, key=_distance, default=None)
     kept = next((finding for finding in findings if finding.recipe.rounding == own), nearest)
     if nearest is not None and kept is not None and nearest.distance * CLEARLY < kept.distance:
@@ -287,8 +295,8 @@ def _distance(finding: Finding) -> float:
 
 
 class NothingToCompare(ValueError):
-    """No clips, or not as many features as clips."""
+    """Raised if there are no clips, or not as many features as clips."""
 
 
 class NotFinite(ValueError):
-    """Features that are no numbers or infinite."""
+    """Raised if features contain NaN or infinite values."""

@@ -1,4 +1,4 @@
-"""How a clip's visual features come from the frames of a video: as a recipe, one step of which can be changed."""
+"""Replay of the extraction of a clip's visual features by a recipe whose steps can be changed one by one."""
 
 import copy
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from models.backbones.folded_batch_norm import FoldedUnit, fold_batch_norm
 from models.backbones.i3d import to_unit_range
 from models.backbones.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 
-SHIFTS = (-8, -4, -2, -1, 1, 2, 4, 8)  # frames more than the recipe's own
+SHIFTS = (-8, -4, -2, -1, 1, 2, 4, 8)  # frames, added to the recipe's own shift
 GEOMETRIES = ("letterbox", "crop", "stretch")
 COLOURS = ("rgb", "bgr")
 SCALINGS = ("[-1, 1]", "[0, 1]", "[0, 255]", "imagenet")
@@ -30,14 +30,14 @@ EPSILONS = (1e-5, 1e-4, 1e-3)
 ARITHMETICS = ("float32", "bfloat16")
 ROUNDINGS = ("float32", "float16", "bfloat16")
 
-UNCLIPPED_DIVISOR = 20.0  # what displacements that are not clipped are divided by
-_FAR = 2.0**16  # pixels; a power of two, so that the way there and back is exact
+UNCLIPPED_DIVISOR = 20.0  # the divisor of displacements that are not clipped
+_FAR = 2.0**16  # pixels; a power of two, so that dividing by it and multiplying again is exact
 
 Features = Float32[np.ndarray, "c t2 h2 w2"]
 Frames = UInt8[np.ndarray, "n h w 3"]
 Square = UInt8[np.ndarray, "s s 3"]
 
-# The steps in the order in which a frame meets them, and what people call them.
+# The steps in the order in which they are applied, and their names in reports.
 STAGES = {
     "shift": "frame index",
     "geometry": "geometry",
@@ -53,17 +53,17 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to the frames of a video, step by step. Raises UnknownStep."""
+    """The steps from the frames of a video to the features of a clip. Raises UnknownStep."""
 
-    shift: int  # frames; 0: from length // 2 before the labelled frame on
-    geometry: str  # "letterbox"; "crop": the centre of the frame that fills the square; "stretch": no aspect kept
+    shift: int  # frames; 0: the clip starts length // 2 frames before the labelled one
+    geometry: str  # "letterbox"; "crop": cover the square, crop the centre; "stretch": ignore the aspect ratio
     colours: str  # "rgb"; "bgr": red and blue swapped
-    scaling: str  # of pixels, or of clipped flow; "imagenet": mean and deviation of its RGB, of pixels only
-    bound: float | None  # pixels, of flow only: displacements are clipped to it and divided by it; None: not clipped
+    scaling: str  # of pixels or clipped flow; "imagenet", for pixels only: by its mean and standard deviation
+    bound: float | None  # pixels, for flow only: displacements are clipped to it and divided by it; None: no clipping
     eps: float  # of the batch norms
     tap: str  # the layer whose output is taken
-    arithmetic: str  # what the trunk computes in
-    rounding: str  # of its output: "float16" as the store does it, "bfloat16", or "float32" for none
+    arithmetic: str  # the dtype in which the trunk computes
+    rounding: str  # of the output: "float16" as in the store, "bfloat16", or "float32" for none
 
     def __post_init__(self) -> None:
         for step, known in {
@@ -77,7 +77,7 @@ class Recipe:
                 raise UnknownStep(f"{step} {getattr(self, step)!r}: expected one of {', '.join(map(repr, known))}.")
 
     def document(self) -> dict[str, Any]:
-        """The steps by their names for people."""
+        """Return the steps by their names in reports."""
         return {name: getattr(self, step) for step, name in STAGES.items()}
 
 
@@ -85,8 +85,8 @@ class Recipe:
 class RawClip:
     """A labelled frame and the decoded frames (RGB) around it, as many as any recipe may need.
 
-    `name` is for messages. `first` is the index in the video of the first frame here; `count` is the number of frames
-    that the whole video has, `labelled` the index from 0 of the labelled one, `length` that of a clip."""
+    `name` is used in messages. `first` is the index in the video of the first frame in `frames`; `count` is the number
+    of frames of the whole video, `labelled` the index of the labelled frame (from 0), `length` the length of a clip."""
 
     name: str
     frames: Frames
@@ -96,11 +96,11 @@ class RawClip:
     length: int
 
     def window(self, shift: int) -> Frames:
-        """The clip that starts `shift` frames later, edge frames of the video repeated. Raises FramesMissing."""
+        """Return the clip shifted by `shift` frames; edge frames of the video repeat. Raises FramesMissing."""
         return np.stack([self._frame(index) for index in self._indices(shift)])
 
     def following(self, shift: int) -> UInt8[np.ndarray, "h w 3"] | None:
-        """The frame after that clip, None where the video ends with it or in it. Raises FramesMissing."""
+        """Return the frame after this clip; None if the video has no frame after it. Raises FramesMissing."""
         after = self._indices(shift)[-1] + 1
         return self._frame(after) if after < self.count else None
 
@@ -116,19 +116,20 @@ class RawClip:
                 f"clip {self.name}: frame {index + 1} is needed, but frames {self.first + 1} to "
                 f"{self.first + len(self.frames)} were decoded. Decode `needed(labelled, length, count)`."
             )
-        return self.frames[place]
+        frame: np.ndarray = self.frames[place]
+        return frame
 
 
 def needed(labelled: int, length: int, count: int) -> range:
-    """The indices of the frames from which every candidate of a recipe without a shift can be replayed."""
+    """Return the indices of the frames that are needed to replay every candidate of a recipe without a shift."""
     start, reach = labelled - length // 2, max(SHIFTS)
-    return range(max(start - reach, 0), min(start + length + reach + 1, count))  # one more: flow leads to it
+    return range(max(start - reach, 0), min(start + length + reach + 1, count))  # + 1: the last flow field needs it
 
 
 def candidates(recipe: Recipe, video: Backbone) -> Iterator[tuple[str, Recipe]]:
-    """Every recipe that differs in one step, with the name of that step, in the order of STAGES.
+    """Yield every recipe that differs in one step, with the name of this step, in the order of STAGES.
 
-    Without those that the backbone's device cannot compute: CPUs of before 2019 have no bfloat16."""
+    Recipes that the backbone's device cannot compute are left out: CPUs made before 2019 have no bfloat16."""
     flow = video.modality == "flow"
     others: dict[str, tuple[Any, ...]] = {
         "shift": tuple(recipe.shift + more for more in SHIFTS),
@@ -152,16 +153,16 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 
 def changes(base: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
-    """By the names of the steps in which two recipes differ, in order, the values of both."""
+    """Return the steps in which two recipes differ, by name and in order, with both values."""
     pairs = ((name, getattr(base, step), getattr(other, step)) for step, name in STAGES.items())
     return {name: (own, its) for name, own, its in pairs if own != its}
 
 
 class Replayer:
-    """Extracts features again, by any recipe, from square frames of `size`, `batch` clips at a time (a clip and zeros),
-    on the device of `video`, which stays as it is. `method` is the one of the flow, see `extractors.video.flow`.
+    """Extraction of features by any recipe, from frames in squares of `size` pixels, on the device of `video`.
 
-    It holds the backbone twice: as given, and folded for the eps and the arithmetic of the last recipe.
+    Each clip is padded with zeros to a batch of `batch` clips. `method` is the flow method of `extractors.video.flow`.
+    `video` is not changed: one copy is kept as given, and one folded for the eps and arithmetic of the last recipe.
     Raises AlreadyFolded."""
 
     def __init__(self, video: Backbone, size: int, batch: int, method: str = "dis") -> None:
@@ -174,9 +175,9 @@ class Replayer:
         self._folded_for: tuple[float, str] | None = None
 
     def features(self, clip: RawClip, recipe: Recipe) -> Features:
-        """The clip's features. By the recipe of a run, with its batch and threads, they are those that it stored.
+        """Return the clip's features. With the recipe, batch and threads of a run they equal the features stored by it.
 
-        Raises FramesMissing, and FeatureOutOfRange where they are rounded to float16 and too large for it."""
+        Raises FramesMissing; FeatureOutOfRange if a value is too large for rounding to float16."""
         trunk = self._trunk(recipe.eps, recipe.arithmetic)
         weight = next(trunk.parameters())
         images = self._images(clip, recipe, weight.device).to(weight.dtype)
@@ -202,7 +203,7 @@ class Replayer:
 
     def _trunk(self, eps: float, arithmetic: str) -> Backbone:
         if self._folded is None or self._folded_for != (eps, arithmetic):
-            self._folded = None  # first, so that there are never three
+            self._folded = None  # freed first, so that there are never three copies
             for norm in self._norms:
                 norm.eps = eps
             self._folded = fold_batch_norm(self.video, getattr(torch, arithmetic))
@@ -211,7 +212,7 @@ class Replayer:
 
 
 def square(frame: UInt8[np.ndarray, "h w 3"], size: int, geometry: str) -> Square:
-    """The frame in a square, bilinear, by one of GEOMETRIES."""
+    """Map the frame into a square by one of GEOMETRIES, resized bilinearly."""
     height, width = frame.shape[:2]
     if geometry == "letterbox":
         return Letterbox(height, width, size).image(frame)
@@ -224,7 +225,7 @@ def square(frame: UInt8[np.ndarray, "h w 3"], size: int, geometry: str) -> Squar
 
 
 def scaled_pixels(frames: UInt8[Tensor, "b t s s 3"], scaling: str) -> Float[Tensor, "b 3 t s s"]:
-    """Pixels in the range that one of SCALINGS names."""
+    """Scale pixels to the range that one of SCALINGS names."""
     if scaling == "[-1, 1]":
         return to_unit_range(frames)
     pixels = rearrange(frames, "b t h w c -> b c t h w").float()
@@ -237,7 +238,7 @@ def scaled_pixels(frames: UInt8[Tensor, "b t s s 3"], scaling: str) -> Float[Ten
 
 
 def scaled_flow(fields: Float16[Tensor, "b t s s 2"], scaling: str) -> Float[Tensor, "b 2 t s s"]:
-    """Flow, in [-1, 1] where it is clipped, in the range that one of SCALINGS names. Raises UnknownStep."""
+    """Scale flow, which is in [-1, 1] if clipped, to the range that one of SCALINGS names. Raises UnknownStep."""
     flow = rearrange(fields, "b t h w c -> b c t h w").float()
     if scaling == "imagenet":
         raise UnknownStep("scaling 'imagenet': flow has no colours; expected one of the other three.")
@@ -247,7 +248,7 @@ def scaled_flow(fields: Float16[Tensor, "b t s s 2"], scaling: str) -> Float[Ten
 
 
 def rounded(features: Features, rounding: str, where: str) -> Features:
-    """The features with the significant bits that one of ROUNDINGS has; `where` says whose they are.
+    """Round the features by one of ROUNDINGS; `where` describes them in messages.
 
     Raises FeatureOutOfRange."""
     if rounding == "float16":
@@ -258,12 +259,12 @@ def rounded(features: Features, rounding: str, where: str) -> Features:
 
 
 class UnknownStep(ValueError):
-    """A way to do a step of a recipe that there is none of."""
+    """Raised if a step of a recipe has an unknown value."""
 
 
 class FramesMissing(ValueError):
-    """A clip that needs frames that were not decoded."""
+    """Raised if a clip needs frames that were not decoded."""
 
 
 class AlreadyFolded(ValueError):
-    """A backbone that has lost its batch norms."""
+    """Raised if the batch norms of a backbone are already folded."""

@@ -1,9 +1,7 @@
 """Samples with their tensors, read from shards as they are needed: nothing is ever loaded whole."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from extractors.shards.sample_table import Sample, inputs_of_samples
 from extractors.shards.shard import ShardReader, read_rows
 from models.training.samples import Batch
 
@@ -22,7 +21,7 @@ class StoredSamples:
 
     def __init__(
         self,
-        samples: Sequence[Mapping[str, Any]],
+        samples: Sequence[Sample],
         text: ShardReader,
         visual: Sequence[ShardReader],
         masks: Sequence[ShardReader],
@@ -37,9 +36,9 @@ class StoredSamples:
     @classmethod
     def of(cls, inputs: Mapping[str, Sequence[Path]], stream: str) -> "StoredSamples":
         """The samples of artifacts, given by stage, with the features of a stream; shards in their order."""
-        (samples,), (text,) = inputs["Samples"], inputs["TextFeatures"]
+        (text,) = inputs["TextFeatures"]
         return cls(
-            json.loads((samples / "samples.json").read_bytes())["samples"],
+            inputs_of_samples(inputs),
             ShardReader(text / "text.h5"),
             [ShardReader(folder / "visual.h5") for folder in inputs[f"VisualFeatures.{stream}"]],
             [ShardReader(folder / "masks.h5") for folder in inputs["Masks"]],
@@ -82,7 +81,7 @@ class StoredSamples:
             mirrored_words=mirrored,
         )
 
-    def _words(self, name: str, wanted: Sequence[Mapping[str, Any]]) -> Float[Tensor, "b l d"]:
+    def _words(self, name: str, wanted: Sequence[Sample]) -> Float[Tensor, "b l d"]:
         """The word vectors of samples, as they are or of the mirrored sentences."""
         return torch.from_numpy(np.stack([self._text.read(name, self._queries[sample["query"]]) for sample in wanted]))
 
@@ -94,15 +93,16 @@ class StoredSamples:
             return features
         return features.float().mul_(rearrange(scales, "c -> c 1 1 1 1"))
 
-    def _targets(self, resolution: str, wanted: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+    def _targets(self, resolution: str, wanted: Sequence[Sample]) -> torch.Tensor:
         return torch.from_numpy(np.stack([self._target(resolution, sample) for sample in wanted]))
 
-    def _target(self, resolution: str, sample: Mapping[str, Any]) -> np.ndarray:
+    def _target(self, resolution: str, sample: Sample) -> np.ndarray:
         """The mask of a sample; an empty one where the labelled frame does not show the instance."""
         masks = self._masks[sample["shard"]]
         if not sample["shown"]:
             return np.zeros(masks.shape(resolution), np.uint8)
-        return masks.read(resolution, self._instances[sample["shard"]][sample["mask"]])
+        row = self._instances[sample["shard"]][sample["mask"]]
+        return masks.read(resolution, row)
 
 
 def _rows(reader: ShardReader) -> dict[str, int]:

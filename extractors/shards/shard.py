@@ -204,7 +204,8 @@ class ShardReader:
 
     def dtype(self, name: str) -> np.dtype:
         """The type of an array's values."""
-        return self._dataset(name).dtype
+        dtype: np.dtype = self._dataset(name).dtype
+        return dtype
 
     def codec(self, name: str) -> Codec:
         """How the chunks of an array are compressed. Raises CorruptShard where no shard is compressed so."""
@@ -354,7 +355,8 @@ def content_hash(path: Path) -> str:
 
 
 def _plain(value: Any) -> Attribute:
-    return value.item() if isinstance(value, np.generic) else value
+    plain: Attribute = value.item() if isinstance(value, np.generic) else value
+    return plain
 
 
 class WrongRow(ValueError):

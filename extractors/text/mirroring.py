@@ -1,4 +1,4 @@
-"""Sentences about a mirrored clip."""
+"""Mirroring of sentences: exchange of the words for left and right."""
 
 import re
 
@@ -7,16 +7,15 @@ OTHER = {"left": "right", "right": "left"}
 
 
 def mirrored(sentence: str) -> str:
-    """Return the sentence with left and right swapped, in compounds too ("leftmost", "right-hand"); case is kept.
+    """Return the sentence with left and right swapped, also in compounds ("leftmost", "right-hand"); case is kept.
 
-    Every such word is taken for a direction, as all of them are in the sentences of A2D and J-HMDB: "a man who left"
-    becomes "a man who right".
-    """
+    Every such word is treated as a direction, which holds for all sentences of A2D and J-HMDB: "a man who left" would
+    become "a man who right"."""
     return SIDE.sub(lambda found: like(OTHER[found[0].lower()], found[0]), sentence)
 
 
 def like(word: str, model: str) -> str:
-    """Return the word in the case of another: all capitals, a capital first, or neither."""
+    """Return `word` in the case of `model`: all capitals, a capital first, or unchanged."""
     if model.isupper():
         return word.upper()
     return word.capitalize() if model[0].isupper() else word

@@ -1,4 +1,4 @@
-"""Sentences as rows of word vectors."""
+"""Conversion of sentences to rows of word vectors."""
 
 import hashlib
 import re
@@ -25,11 +25,10 @@ Vector = Float32[np.ndarray, "dim"]
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Left-aligned word vectors, zero rows after the last word.
+    """Left-aligned word vectors, padded with zero rows after the last word.
 
-    `occurrences` says at how many word positions each word without a vector stands, in the order of the alphabet, of
-    the `total_words` positions of all sentences as cut; `truncated` are the positions of the sentences that were cut.
-    """
+    `occurrences` counts the positions of each word that has no vector, in alphabetical order; `total_words` counts the
+    word positions of all truncated sentences; `truncated` holds the positions of the sentences with too many words."""
 
     values: Float32[np.ndarray, "n words dim"]
     occurrences: Mapping[str, int]
@@ -43,7 +42,7 @@ class WordVectors:
 
 
 def tokens(sentence: str) -> tuple[str, ...]:
-    """The words of a sentence in lower case: runs of letters and digits, with the apostrophes inside them (`man's`)."""
+    """Return the words of a sentence in lower case: runs of letters and digits, with inner apostrophes (`man's`)."""
     return tuple(_WORD.findall(sentence.lower()))
 
 
@@ -57,13 +56,14 @@ def word_vectors(
     layer: Layer | None = None,
     index: Path | None = None,
 ) -> WordVectors:
-    """The vectors of the first `words` words of each sentence.
+    """Return the vectors of the first `words` words of each sentence.
 
-    `vectors` is "hash", standard normal values seeded by the SHA-256 of seed and word; or a file of vectors, of which
-    only the lower-case entries match, with the place of its index (both as `word2vec.file_vectors` has them); or the
-    folder of a transformers model, which reads the sentence as it was cut (`encoders.encoder_vectors` says how) and
-    alone needs `layer`. A word without a vector gets a row of zeros ("zero"), no row ("skip"), or uniform values in
-    [-0.25, 0.25] seeded by it ("random"). Raises UnknownVectors, and what those two raise."""
+    `vectors` is one of: "hash", standard normal values seeded by the SHA-256 of seed and word; a file of vectors, in
+    which only lower-case entries match, with its index at `index` (see `extractors.text.word2vec.file_vectors`); the
+    folder of a transformers model, which reads the truncated sentence and requires `layer` (see
+    `extractors.text.transformer.encoder_vectors`). `oov` selects what a word without a vector gets: a row of zeros
+    ("zero"), no row ("skip"), or uniform values in [-0.25, 0.25] seeded by seed and word ("random").
+    Raises UnknownVectors and the errors of these two functions."""
     cut = [tokens(sentence) for sentence in sentences]
     truncated = tuple(place for place, found in enumerate(cut) if len(found) > words)
     cut = [found[:words] for found in cut]
@@ -83,7 +83,7 @@ def word_vectors(
 
 
 def hashed(word: str, dim: int, seed: int) -> Vector:
-    """Standard normal values that are a function of word and seed alone."""
+    """Return standard normal values that depend only on the word and the seed."""
     return _generator(word, seed).standard_normal(dim).astype(np.float32)
 
 
@@ -99,7 +99,7 @@ def _generator(word: str, seed: int) -> np.random.Generator:
 def _rows(
     cut: Sequence[Sequence[str]], vectors: str, dim: int, seed: int, layer: Layer | None, index: Path | None
 ) -> Iterable[Sequence[Vector | None]]:
-    """For each sentence and each of its words the vector, or None."""
+    """Return the vector of each word of each sentence, or None for a word without a vector."""
     if Path(vectors).is_dir() and vectors != HASH:
         if layer is None:
             raise UnknownVectors(
@@ -126,4 +126,4 @@ def _file(vectors: str) -> Path:
 
 
 class UnknownVectors(ValueError):
-    """Word vectors that are neither "hash", nor a file of a known kind, nor a model with its layer."""
+    """Raised if `vectors` is not "hash", a file of a known format, or a model folder with a layer."""

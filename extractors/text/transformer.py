@@ -1,4 +1,4 @@
-"""Word vectors by a transformers model in a local folder. torch and transformers are imported where one is used."""
+"""Word vectors of a transformers model in a local folder. torch and transformers are imported only when needed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ Vector = Float32[np.ndarray, "dim"]
 def encoder_vectors(
     sentences: Sequence[Sequence[str]], folder: Path, dim: int, layer: Layer
 ) -> Iterator[list[Vector | None]]:
-    """For each sentence the vectors of its words: the mean over a word's sub-words of the model's input embeddings
+    """Yield the vectors of the words of each sentence: the mean over a word's sub-words of the model's input embeddings
     ("input") or of its last hidden state ("last").
 
-    Sub-words that the tokenizer does not know do not enter the mean; a word of no other has None. Each sentence goes
-    through the model alone, in float32, so no row depends on other sentences. Only the folder is read: no network, no
-    pickle, none of its code. Raises UnknownEncoder, WrongDimension, LongSentence."""
+    Sub-words that the tokenizer does not know are left out of the mean; a word without known sub-words gets None. Each
+    sentence is computed alone, in float32, so no row depends on other sentences. Only the folder is read: no network,
+    no pickle files, and none of the folder's code is run. Raises UnknownEncoder, WrongDimension, LongSentence."""
     encoder = _Encoder(folder, dim, layer)
     return (encoder.rows(words) for words in sentences)
 
@@ -66,21 +66,24 @@ class _Encoder:
 
         with torch.inference_mode():
             if self._layer == "input":
-                return self._model.get_input_embeddings()(encoding["input_ids"])[0].numpy()
-            return self._model(**encoding).last_hidden_state[0].numpy()
+                states = self._model.get_input_embeddings()(encoding["input_ids"])
+            else:
+                states = self._model(**encoding).last_hidden_state
+            vectors: np.ndarray = states[0].numpy()
+        return vectors
 
 
 def _tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        # the prefix space: byte-level tokenizers take words alone only with it; others have no such option
+        # byte-level tokenizers need the prefix space to tokenize single words; others ignore the option
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, add_prefix_space=True
         )
     except (OSError, ValueError) as error:
         raise UnknownEncoder(f"{folder}: no tokenizer that transformers reads: {error}. Fetch it again.") from error
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one where the files are absent
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one if the files are missing
         names = sorted(path.name for path in folder.iterdir())
         raise UnknownEncoder(
             f"{folder}: a tokenizer without words, found {names}; expected `tokenizer.json`, or the vocabulary in the "
@@ -114,20 +117,20 @@ def _model(folder: Path) -> Any:
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
-            attn_implementation="eager",  # one order of sums; the fused ones choose theirs by length and machine
+            attn_implementation="eager",  # fixed summation order; that of fused kernels depends on length and machine
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UnknownEncoder(f"{folder}: no model that transformers reads: {error}. Fetch it again.") from error
-    absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # pools the sentence
+    absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # the pooler is not used
     if absent:
         raise UnknownEncoder(f"{folder}: no weights for {absent[:3]} ({len(absent)} in all). Fetch it again.")
     return model.eval()
 
 
 class UnknownEncoder(ValueError):
-    """A folder that is no transformers model which can be read without pickles and code."""
+    """Raised if a folder is not a transformers model that can be loaded without pickle files and code."""
 
 
 class LongSentence(ValueError):
-    """A sentence of more sub-words than the model takes."""
+    """Raised if a sentence has more sub-words than the model accepts."""

@@ -1,4 +1,4 @@
-"""Word vectors of files: word2vec's binary format, with an index to look words up by seeking, and lines of text."""
+"""Word vectors from files: word2vec's binary format, with an index of byte offsets for lookup, and text formats."""
 
 import gzip
 import hashlib
@@ -16,11 +16,11 @@ from jaxtyping import Float32
 BINARY, TEXT = (".bin",), (".txt", ".vec")
 
 _BLOCK_BYTES = 1 << 20
-_LONGEST_WORD = 4096  # bytes; word2vec's own programs keep 100 (MAX_STRING) to 2000
+_LONGEST_WORD = 4096  # bytes; word2vec's own programs allow 100 (MAX_STRING) to 2000
 _EDGE_BYTES = 1 << 16
 _MAGIC = b"acga.word2vec.1\n"
-_HEADER = struct.Struct("<16s32s32sQQQ")  # magic, digest of all after it, mark of the vectors, their bytes, words, dim
-_SEALED = struct.Struct("<32sQQQ")  # the header's part that its digest covers
+_HEADER = struct.Struct("<16s32s32sQQQ")  # magic, digest of the rest, mark and bytes of the vectors, words, dim
+_SEALED = struct.Struct("<32sQQQ")  # the part of the header that its digest covers
 _ENTRY = np.dtype([("key", "<u8"), ("offset", "<u8")])
 
 Vector = Float32[np.ndarray, "dim"]
@@ -29,12 +29,13 @@ log = logging.getLogger(__name__)
 
 
 def file_vectors(path: Path, wanted: Collection[str], dim: int, index: Path | None) -> dict[str, Vector]:
-    """The vectors of those of the wanted words that a file has: word2vec (.bin), or text with one word a line (GloVe
-    .txt; word2vec and fastText .vec, with a header), also behind .gz. Of equal words the first one counts.
+    """Return the vectors of the wanted words that a file contains; of duplicate words the first one counts.
 
-    All files are read once, in blocks, in constant memory. For a plain .bin, `index` is where the places of all words
-    are kept (16 bytes a word): written by the first pass, it lets later calls seek. An index that is damaged or of
-    another file is written again. Raises MalformedVectors, WrongDimension."""
+    The file is word2vec's binary format (.bin), or text with one word per line (GloVe .txt; word2vec and fastText
+    .vec, with a header), optionally compressed (.gz). It is read once, in blocks, in constant memory. For an
+    uncompressed .bin, `index` is the path of an index with the offsets of all words (16 bytes per word): the first call
+    writes it, later calls use it to seek. An index that is damaged or belongs to another file is rewritten.
+    Raises MalformedVectors, WrongDimension."""
     binary = Path(path.name.removesuffix(".gz")).suffix in BINARY
     try:
         if binary and index is not None and path.suffix != ".gz":
@@ -46,7 +47,7 @@ def file_vectors(path: Path, wanted: Collection[str], dim: int, index: Path | No
 
 
 def check_dimension(path: Path, found: int, dim: int) -> None:
-    """Raises WrongDimension unless the vectors of a file or model are as long as configured."""
+    """Raise WrongDimension unless the vectors of a file or model have the configured length `dim`."""
     if found != dim:
         raise WrongDimension(f"{path}: vectors of {found} values, but text.dim is {dim}. Correct one of them.")
 
@@ -61,7 +62,7 @@ def _binary(file: BufferedIOBase, path: Path, wanted: Collection[str], dim: int)
 
 
 def _entries(file: BufferedIOBase, path: Path, dim: int) -> Iterator[tuple[bytes, int, bytes]]:
-    """Each word of a word2vec file, its place in the file, and the bytes of its vector."""
+    """Yield each word of a word2vec file, its byte offset in the file, and the bytes of its vector."""
     header = file.readline(100).split()
     if len(header) != 2 or not all(number.isdigit() for number in header):
         raise MalformedVectors(
@@ -69,7 +70,7 @@ def _entries(file: BufferedIOBase, path: Path, dim: int) -> Iterator[tuple[bytes
         )
     count, size = int(header[0]), 4 * dim
     check_dimension(path, int(header[1]), dim)
-    buffer, start, place = b"", 0, file.tell()  # of the buffer's first byte
+    buffer, start, place = b"", 0, file.tell()  # place: offset of the buffer's first byte
     for entry in range(count):
         while (end := buffer.find(b" ", start, start + _LONGEST_WORD)) < 0 or len(buffer) < end + 1 + size:
             if end < 0 and len(buffer) - start >= _LONGEST_WORD:
@@ -108,7 +109,7 @@ def _indexed(path: Path, wanted: Collection[str], dim: int, index: Path) -> dict
 
 
 def _passed(path: Path, wanted: Collection[str], dim: int, index: Path) -> dict[str, Vector]:
-    """Reads all words, writes the index on the way and moves it to its name when it is whole."""
+    """Read all words and write the index, which gets its final name only when it is complete."""
     encoded = {word.encode(): word for word in wanted}
     found: dict[str, Vector] = {}
     count, pending, digest = 0, bytearray(), hashlib.sha256()
@@ -141,7 +142,7 @@ def _passed(path: Path, wanted: Collection[str], dim: int, index: Path) -> dict[
 
 
 def _sought(path: Path, wanted: Collection[str], dim: int, index: Path) -> dict[str, Vector]:
-    """Finds the wanted words' places in the index, which is read in blocks and verified, and reads them there."""
+    """Look up the wanted words in the verified index and read their vectors at these offsets."""
     words = {int.from_bytes(_key(word.encode()), "little"): word for word in wanted}
     found: dict[str, Vector] = {}
     places = _places(path, index, np.array(list(words), np.uint64), dim)
@@ -159,7 +160,7 @@ def _sought(path: Path, wanted: Collection[str], dim: int, index: Path) -> dict[
 
 
 def _places(path: Path, index: Path, keys: np.ndarray, dim: int) -> list[tuple[int, int]]:
-    """Keys and offsets of those words, in the order of the vectors; raises DamagedIndex."""
+    """Return the (key, offset) pairs of the given keys, in the order of the vectors. Raises DamagedIndex."""
     with index.open("rb") as file:
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size or not header.startswith(_MAGIC):
@@ -187,7 +188,7 @@ def _key(word: bytes) -> bytes:
 
 
 def _mark(path: Path) -> tuple[bytes, int]:
-    """SHA-256 of the file's first and last 64 KiB, and its size: tells one file of vectors from another."""
+    """Return the SHA-256 of the file's first and last 64 KiB, and its size, to distinguish files of vectors."""
     size = path.stat().st_size
     with path.open("rb") as file:
         digest = hashlib.sha256(file.read(_EDGE_BYTES))
@@ -222,7 +223,7 @@ def _text(file: BufferedIOBase, path: Path, wanted: Collection[str], dim: int) -
 
 
 def _first_dimension(line: bytes, dim: int) -> int:
-    """The values of a line; its word may have blanks inside (`. .`), as some of GloVe 840B's do."""
+    """Return the number of values in a line; the word may contain spaces (`. .`), as some words of GloVe 840B do."""
     cells = line.split()
     if len(cells) - 1 == dim:
         return dim
@@ -231,7 +232,7 @@ def _first_dimension(line: bytes, dim: int) -> int:
 
 
 def _line_vector(path: Path, number: int, line: bytes, dim: int) -> Vector | None:
-    """The values of a line of text; None where the word goes on after its first blank."""
+    """Return the values of a line of text; None if its word contains a space."""
     cells = line.split()[1:]
     if len(cells) > dim and not _is_number(cells[-dim - 1]):
         return None
@@ -255,12 +256,12 @@ def _is_number(cell: bytes) -> bool:
 
 
 class MalformedVectors(ValueError):
-    """A file of word vectors that is not of its format."""
+    """Raised if a file of word vectors does not follow its format."""
 
 
 class WrongDimension(ValueError):
-    """Word vectors of another length than configured."""
+    """Raised if word vectors do not have the configured length."""
 
 
 class DamagedIndex(ValueError):
-    """An index that is not as it was written, or of another file; never leaves this module."""
+    """Raised if an index is damaged or belongs to another file; always handled inside this module."""

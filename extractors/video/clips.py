@@ -1,4 +1,4 @@
-"""The clips of one video: which decoded frames stand around each labelled one, and their pixels, decoded once."""
+"""The clips of one video: the frames around each labelled frame, decoded once for all clips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from extractors.video.ledger import ClipLedger, clip_ledger
 
 @dataclass(frozen=True)
 class Source:
-    """A video to decode. `frames` is the declared count, 0 if unknown; frames after `last` (0: none) are not used."""
+    """A video to decode. `frames` is the declared number of frames, 0 if unknown; frames after the first `last` are not used,
+    unless `last` is 0."""
 
     id: str
     path: Path
@@ -28,9 +29,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Clips:
-    """The frames at `wanted`, increasing, and for each labelled number the indices of its clip, among the first
-    `usable` of the frames that decode; the frame after each clip is there, too. `rules` are those of `data.defects`
-    that the video met."""
+    """The decoded clips of one video.
+
+    `decoded` holds the frames with the increasing indices `wanted`, including the frame after each clip. `indices` maps
+    each labelled number to the frame indices of its clip, among the first `usable` frames. `rules` are the rules of
+    `data.defects` that the video matches."""
 
     decoded: Decoded
     wanted: tuple[int, ...]
@@ -39,28 +42,27 @@ class Clips:
     rules: tuple[str, ...]
 
     def frames(self, number: int) -> list[UInt8[np.ndarray, "h w 3"]]:
-        """The frames (RGB) of the clip around a labelled frame, edge frames repeated."""
+        """Return the frames (RGB) of the clip around a labelled frame, with edge frames of the video repeated."""
         place = {index: position for position, index in enumerate(self.wanted)}
         return [self.decoded.frames[place[index]] for index in self.indices[number]]
 
     def following(self, number: int) -> UInt8[np.ndarray, "h w 3"] | None:
-        """The frame (RGB) after the clip around a labelled frame; none where the video ends with the clip."""
+        """Return the frame (RGB) after the clip around a labelled frame; None if the video ends with the clip."""
         after = self.indices[number][-1] + 1
         return self.decoded.frames[self.wanted.index(after)] if after < self.usable else None
 
     def ledger(self, number: int) -> ClipLedger:
-        """Where the frames of the clip around a labelled frame come from."""
+        """Return the ledger of the clip around a labelled frame."""
         seconds = dict(zip(self.wanted, self.decoded.seconds.tolist(), strict=True))
         pixels = dict(zip(self.wanted, self.decoded.pixels, strict=True))
         return clip_ledger(number - 1, self.indices[number], seconds, pixels)
 
 
 def decode(decoder: Decoder, video: Source, length: int, limit_seconds: float, verify: bool) -> Clips:
-    """Decode a video once for the clips of all its labelled frames; twice where it holds another count than declared.
+    """Decode a video once for the clips of all its labelled frames; twice if its number of frames is not the declared one.
 
-    With `verify`, all wanted frames are decoded by a second decoder, too, and must be the same. Raises FrameOutOfRange,
-    FrameSizeMismatch, and what `Decoder.clips` raises.
-    """
+    With `verify`, all wanted frames are also decoded by the second decoder, PyAV, and must be equal. Raises FrameOutOfRange,
+    FrameSizeMismatch and the errors of `Decoder.clips`."""
     usable = video.frames
     for _ in range(2):
         try:
@@ -95,7 +97,7 @@ def _with_following(clip: tuple[int, ...], usable: int) -> tuple[int, ...]:
 
 
 def _rules(video: Source, count: int) -> tuple[str, ...]:
-    """The rules that the number of frames meets; of folders of PNG files the listing has told."""
+    """Return the rules that the number of frames matches; for folders of PNG files the listing reports them."""
     if count == video.frames or video.path.is_dir():
         return ()
     return ("beyond_last_mask" if video.last else "frame_count",)

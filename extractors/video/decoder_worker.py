@@ -4,9 +4,9 @@ output.
 It is a process of its own because decord may hang on a damaged file and then ignores Python's signals: a process can be
 killed. A request is a line of JSON:
 
-path            a video file; for the witness also a folder of PNG files
+path            a video file or, with PyAV, a folder of PNG files
 wanted          increasing indices from 0
-witness         whether the second decoder gives the frames
+with_pyav       whether PyAV, the second decoder, gives the frames instead of decord
 limit_seconds   after which the parent kills this process
 
 An answer is a length (four bytes, big-endian) and JSON of that length: {"ready"} once; then for each request {"height",
@@ -89,13 +89,13 @@ def _serve(path: Path, wanted: Sequence[int], with_pyav: bool, answers: int) -> 
             with closing(pyav_decoder.PyAVDecoder(path, damage)) as opened:
                 list(opened.frames(()))
                 count = opened.summary_up_to(wanted[-1]).count
-        except pyav_decoder.DamagedVideo as reason:  # what the witness says comes first
+        except pyav_decoder.DamagedVideo as reason:  # PyAV's reason comes first
             raise DecordFailure(str(reason)) from None
         raise DecordFailure(f"{failure}; PyAV reads {count} frames") from None
 
 
 def _decode_with_pyav(opened: "PyAVDecoder", wanted: Sequence[int], shown: bool, answers: int) -> None:
-    """The witness's pass over the whole file, with frames or without."""
+    """Decode the whole file with PyAV and send its summary, with the wanted frames where they are shown."""
     for index, pixels in opened.frames(wanted if shown else ()):
         _frame(answers, index == wanted[0], pixels)
     summary = opened.summary_up_to(wanted[-1] if wanted else -1)

@@ -1,29 +1,30 @@
-"""What can go wrong with a video.
+"""Errors of video decoding.
 
-MissingVideo, UnreadableVideo, FrameOutOfRange, FrameSizeMismatch and DecodersDisagree come out the same however often
-one tries: they lie in the file. DecodingTimedOut and DecoderDied may not: try again.
+MissingVideo, UnreadableVideo, FrameOutOfRange, FrameSizeMismatch and DecodersDisagree are caused by the file and occur
+again at every attempt. DecodingTimedOut and DecoderDied may be transient; another attempt may succeed.
 """
 
 
 class MissingVideo(FileNotFoundError):
-    """Neither a file nor a folder."""
+    """Raised if the path of a video is neither a file nor a folder."""
 
 
 class UnreadableVideo(RuntimeError):
-    """A video that does not decode as what it claims to be."""
+    """Raised if a video cannot be decoded completely."""
 
 
 class FrameOutOfRange(ValueError):
-    """A frame before the first or after the last."""
+    """Raised if a frame before the first or after the last one is requested."""
 
 
 class FrameSizeMismatch(ValueError):
-    """A video whose frames are not of the size that the data set declares."""
+    """Raised if the frames of a video do not have the size that the dataset declares."""
 
 
 class DecodersDisagree(RuntimeError):
-    """A frame that is not the same by both decoders. `offset` is added to decord's indices to get PyAV's, None where no
-    offset explains the difference."""
+    """Raised if the two decoders give different frames.
+
+    `offset` is added to decord's indices to get PyAV's; it is None if no offset explains the difference."""
 
     def __init__(self, message: str, offset: int | None) -> None:
         super().__init__(message)
@@ -31,12 +32,12 @@ class DecodersDisagree(RuntimeError):
 
 
 class DecodingTimedOut(RuntimeError):
-    """A video that was not decoded within its time limit."""
+    """Raised if a video was not decoded within its time limit."""
 
     transient = True
 
 
 class DecoderDied(RuntimeError):
-    """The decoding process ended, or could not read, for a reason that does not lie in the video."""
+    """Raised if the decoding process ended or could not read for a reason other than the video."""
 
     transient = True

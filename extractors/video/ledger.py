@@ -1,4 +1,4 @@
-"""The ledger: where each frame of a clip comes from, for an auditor to decode it again and compare."""
+"""The ledger: the origin of each frame of a clip, with which the clip can be decoded again and compared."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 _HEX_DIGITS = 16
-_DECIMALS = 6  # of a second
+_DECIMALS = 6  # decimal places of a second
 
 
 @dataclass(frozen=True)
 class ClipLedger:
-    """For each frame of a clip the decoded index, from 0, its presentation time in seconds (NaN where the video has
-    none) and the hash of its pixels as decoded; and how many frames at the left and the right repeat the edge frame."""
+    """The origin of the frames of a clip.
+
+    For each frame it holds the decoded index (from 0), the presentation time in seconds (NaN if the video has none) and
+    the hash of the decoded pixels; `left` and `right` count the frames that repeat the first or last frame of the video."""
 
     indices: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -25,7 +27,7 @@ class ClipLedger:
     right: int
 
     def document(self) -> dict[str, Any]:
-        """JSON-ready: indices, seconds (to the microsecond, null where unknown), pixels, padding ([left, right])."""
+        """Return a JSON object: indices, seconds (to the microsecond, null if unknown), pixels, padding ([left, right])."""
         return {
             "indices": list(self.indices),
             "seconds": [None if isnan(time) else round(time, _DECIMALS) for time in self.seconds],
@@ -37,9 +39,9 @@ class ClipLedger:
 def clip_ledger(
     labelled_index: int, indices: Sequence[int], seconds: Mapping[int, float], pixels: Mapping[int, str]
 ) -> ClipLedger:
-    """The ledger of the clip around a labelled index, from `extractors.video.decoder.clip_indices`; times and pixel
-    hashes are
-    given by decoded index."""
+    """Return the ledger of the clip with the decoded `indices` around a labelled index.
+
+    `indices` come from `extractors.video.decoder.clip_indices`; `seconds` and `pixels` are given by decoded index."""
     start = labelled_index - len(indices) // 2
     return ClipLedger(
         indices=tuple(indices),
@@ -51,7 +53,7 @@ def clip_ledger(
 
 
 def pixel_hash(frame: UInt8[np.ndarray, "h w 3"]) -> str:
-    """The first 16 hex digits of SHA-256 over "<height>x<width>x3" and the RGB bytes, row by row."""
+    """Return the first 16 hex digits of the SHA-256 of "<height>x<width>x3" and the RGB bytes, row by row."""
     digest = hashlib.sha256(f"{frame.shape[0]}x{frame.shape[1]}x3".encode())
     digest.update(np.ascontiguousarray(frame).data)
     return digest.hexdigest()[:_HEX_DIGITS]

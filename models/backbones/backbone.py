@@ -1,4 +1,4 @@
-"""What can stand before ACGA: I3D on clips or flow, or a ResNet on single frames. Each has a trunk and a head."""
+"""The backbones of ACGA: I3D on RGB or optical flow, or a ResNet on single frames; each has a trunk and a head."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,15 @@ NAMES = ("i3d", *(f"resnet{depth}" for depth in BLOCKS))
 
 
 class UnknownBackbone(ValueError):
-    """A backbone that does not exist."""
+    """Error raised if the name of a backbone is unknown."""
 
 
 @dataclass(frozen=True)
 class BackboneSizes:
-    """All that is needed to build a backbone but its weights.
+    """The architecture of a backbone, without its weights.
 
-    `eps` and `width` (share of the channels) are I3D's; `frames`, how many of a clip are looked at, is a ResNet's.
+    Only I3D uses `modality`, `eps` (of its batch norms) and `width` (the share of the paper's channels); only a ResNet
+    uses `frames` (the number of frames that it sees of a clip).
     """
 
     name: str
@@ -30,7 +31,7 @@ class BackboneSizes:
 
 
 def assemble_backbone(sizes: BackboneSizes) -> Backbone:
-    """Return a backbone of these sizes whose weights are to be loaded or seeded. Raises UnknownBackbone."""
+    """Return a backbone of these sizes, whose weights are still to be loaded or seeded. Raises UnknownBackbone."""
     if sizes.name not in NAMES:
         raise UnknownBackbone(f"Backbone {sizes.name!r}: expected one of {', '.join(NAMES)}.")
     if sizes.name == "i3d":
@@ -39,14 +40,14 @@ def assemble_backbone(sizes: BackboneSizes) -> Backbone:
 
 
 def sizes_of(video: Backbone) -> BackboneSizes:
-    """Return what `assemble_backbone` needs to build this backbone again."""
+    """Return the sizes from which `assemble_backbone` can rebuild this backbone."""
     if isinstance(video, I3D):
         return BackboneSizes("i3d", video.modality, video.eps, video.width, 0)
     return BackboneSizes(f"resnet{video.depth}", video.modality, 0.0, 1.0, video.frames)
 
 
 def seed_backbone(video: Backbone, seed: int) -> None:
-    """Give a backbone calibrated random weights, a function of the seed alone."""
+    """Initialise a backbone with calibrated random weights, which depend only on its sizes and the seed."""
     if isinstance(video, I3D):
         seed_i3d(video, seed)
     else:

@@ -1,10 +1,10 @@
-"""The frozen trunk made cheap: batch norm folded into the convolutions, channels last, oneDNN called by its name.
+"""Fast frozen backbones: batch norm folded into the convolutions, channels-last memory, and direct calls of oneDNN.
 
-The values are those of the backbone in evaluation mode but for rounding (float32: about 3e-6 of the largest).
+The outputs equal those of the backbone in evaluation mode up to rounding (float32: about 3e-6 of the largest value).
 
-In bfloat16 only I3D's 3x3x3 convolutions are computed, two thirds of its arithmetic: what is rounded early grows on the
-way. With seeded weights, real clips and 512 px the features lie 1.5 % of the largest from float32's; with everything in
-bfloat16 they lay 3.5 % away, with all but the stem 3.1 %.
+With bfloat16 only I3D's 3x3x3 convolutions (two thirds of its arithmetic) are computed in bfloat16, because rounding
+errors of early layers grow in later ones. With seeded weights, real clips and 512 px the features then differ from
+float32 by 1.5 % of the largest value; with all layers in bfloat16 by 3.5 %, with all layers but the stem by 3.1 %.
 """
 
 import copy
@@ -24,11 +24,11 @@ CUBE = (3, 3, 3)
 
 
 def fold_batch_norm(video: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
-    """Return a copy for extraction only: nothing of it can be trained. It takes images in its first weight's dtype."""
+    """Return a frozen copy of the backbone for feature extraction; its input has the dtype of its first weight."""
     trunk = copy.deepcopy(video).eval().requires_grad_(False)
     if isinstance(trunk, ResNet):
         return fold_resnet(trunk).to(dtype)
-    # In float32 the stem's batch norm stays apart, which takes a third off what rounding makes of the features.
+    # In float32 the stem keeps its batch norm, which reduces the rounding error of the features by a third.
     apart = STEM if dtype != torch.bfloat16 else ""
     for name, unit in list(trunk.named_modules()):
         if isinstance(unit, Unit) and name != apart:
@@ -41,7 +41,7 @@ def fold_batch_norm(video: Backbone, dtype: torch.dtype = torch.float32) -> Back
 
 
 def fold_resnet(resnet: ResNet) -> ResNet:
-    """Return the ResNet, its batch norms folded into the convolutions: torchvision defines them in pairs."""
+    """Return the ResNet after folding each batch norm into the convolution that torchvision defines before it."""
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     found = [(name, module) for name, module in resnet.named_modules() if isinstance(module, kinds)]
     for (before, convolution), (after, norm) in zip(found[::2], found[1::2], strict=True):
@@ -53,9 +53,9 @@ def fold_resnet(resnet: ResNet) -> ResNet:
 
 
 class FoldedUnit(nn.Module):
-    """A convolution with SAME padding and a bias, and ReLU: what `unit` computes in evaluation mode.
+    """A convolution with SAME padding and a bias, followed by ReLU: a `Unit` in evaluation mode.
 
-    In its own precision, or with weights and maps rounded to `rough` and sums and bias in float32.
+    If `rough` is given, weights and input maps are rounded to that dtype; the bias keeps the dtype of `unit`.
     """
 
     def __init__(self, unit: Unit, rough: torch.dtype | None = None) -> None:
@@ -72,32 +72,35 @@ class FoldedUnit(nn.Module):
         self.conv3d.bias = nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t2 h2 w2"]:
-        """Return the activated maps, not negative."""
+        """Return the maps after ReLU."""
         maps = maps.to(self.conv3d.weight.dtype)
         if self.padding:
             maps = functional.pad(maps, self.padding)
         return self.convolved(maps).relu_()
 
     def convolved(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t2 h2 w2"]:
-        """Return the convolution. For one small clip PyTorch would leave oneDNN for a loop that is half as fast."""
+        """Return the convolution, by oneDNN where it can: for one small clip PyTorch would use a loop half as fast."""
         own = self.conv3d
         known = maps.dtype == torch.float32 or (
             maps.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
         settings = (own.padding, own.stride, own.dilation, own.groups)
         if maps.device.type == "cpu" and known and torch.backends.mkldnn.is_available():
-            return torch.ops.aten.mkldnn_convolution(maps, own.weight, own.bias, *settings)
+            sums: Tensor = torch.ops.aten.mkldnn_convolution(maps, own.weight, own.bias, *settings)
+            return sums
         if own.bias is None or own.bias.dtype == maps.dtype:
-            return own(maps)
+            sums = own(maps)
+            return sums
         padding, stride, dilation, groups = settings
         sums = functional.conv3d(maps, own.weight, None, stride, padding, dilation, groups)
         return sums.to(own.bias.dtype) + rearrange(own.bias, "o -> o 1 1 1")
 
 
 def rounded(weight: Float[Tensor, "o c t h w"], dtype: torch.dtype) -> Float[Tensor, "o c t h w"]:
-    """Return weights in a lower precision, what rounding takes from each being given to the next of its output channel.
+    """Return the weights in a lower precision, rounded with error feedback.
 
-    So their sums over neighbouring inputs, which are alike, stay nearly what they were (error feedback).
+    The rounding error of each weight is added to the next weight of the same output channel, so that weighted sums over
+    neighbouring inputs, which have similar values, stay nearly unchanged.
     """
     exact = rearrange(weight, "o c t h w -> (c t h w) o")
     result = torch.empty_like(exact, dtype=dtype)

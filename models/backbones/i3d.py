@@ -1,7 +1,7 @@
 """I3D (Carreira and Zisserman, CVPR 2017), with the parameter names of the PyTorch port hassony2/kinetics_i3d_pytorch.
 
-A *trunk* (up to a tap, frozen and cached) is followed by a *head* (`mixed_4f`, trained with ACGA). Channel counts below
-are those of the paper; `width` multiplies every one of them.
+The *trunk* (all layers up to a tap; frozen, with cached outputs) is followed by the *head* (`mixed_4f`, trained with
+ACGA). Channel counts below are those of the paper; `width` multiplies each of them.
 """
 
 import math
@@ -19,7 +19,7 @@ IMAGE_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 2}
 STEM_CHANNELS = 64
 KINETICS_CLASSES = 400
 
-# Output channels of the branches of each inception block: b0, b1a, b1b, b2a, b2b, b3 (see Mixed).
+# Output channels of the convolutions of each inception block: b0, b1a, b1b, b2a, b2b, b3 (see `Mixed`).
 BRANCHES = {
     "mixed_3b": (64, 96, 128, 16, 32, 32),
     "mixed_3c": (128, 128, 192, 32, 96, 64),
@@ -32,7 +32,7 @@ BRANCHES = {
     "mixed_5c": (384, 192, 384, 48, 128, 128),
 }
 
-# Everything that a clip passes, in order.
+# The layers of the forward pass, in order.
 LAYERS = (
     "conv3d_1a_7x7", "max_pool_2a", "conv3d_2b_1x1", "conv3d_2c_3x3", "max_pool_3a", "mixed_3b", "mixed_3c",
     "max_pool_4a", "mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f", "max_pool_5a", "mixed_5b", "mixed_5c",
@@ -40,23 +40,23 @@ LAYERS = (
 STEM = "conv3d_1a_7x7"
 TAP = "mixed_4e"
 HEAD = "mixed_4f"
-TIME_STRIDE = 4  # of the trunk up to its tap, as is the next
-SPACE_STRIDE = 16
+TIME_STRIDE = 4  # from the input to the tap, in frames
+SPACE_STRIDE = 16  # from the input to the tap, in pixels
 
 
 class UnknownModality(ValueError):
-    """A modality that I3D has no input layer for."""
+    """Error raised if the modality of an I3D is neither "rgb" nor "flow"."""
 
 
 class UnknownTap(ValueError):
-    """A layer name that I3D does not have."""
+    """Error raised if a backbone has no layer of the given name."""
 
 
 class I3D(nn.Module):
-    """I3D for one modality.
+    """I3D for one modality, "rgb" or "flow".
 
-    `eps` is the batch norms': 1e-5 in the authors' copy of the port, 1e-3 in the TensorFlow original.
-    Parameters come from PyTorch's global generator until they are initialised or loaded. Raises UnknownModality.
+    `eps` is that of the batch norms: 1e-5 in the authors' copy of the port, 1e-3 in the TensorFlow original.
+    Parameters are drawn from PyTorch's global generator until they are seeded or loaded. Raises UnknownModality.
     """
 
     tap = TAP
@@ -88,12 +88,12 @@ class I3D(nn.Module):
     def trunk(self, clip: Float[Tensor, "b image t h w"], tap: str = TAP) -> Float[Tensor, "b c t2 h2 w2"]:
         """Return the output of the layer `tap`: for `mixed_4e`, 528 * width channels at t/4, h/16, w/16.
 
-        The clip lies in [-1, 1], RGB (or the two flow components). Raises UnknownTap.
+        The values of the clip lie in [-1, 1]; its channels are RGB or the two flow components. Raises UnknownTap.
         """
         return self.taps(clip, (tap,))[tap]
 
     def taps(self, clip: Float[Tensor, "b image t h w"], names: Collection[str]) -> dict[str, Tensor]:
-        """Return the outputs of several layers, by name, in one pass. Raises UnknownTap."""
+        """Return the outputs of several layers, by name, from one forward pass. Raises UnknownTap."""
         unknown = [name for name in names if name not in self.channels]
         if unknown or not names:
             raise UnknownTap(f"I3D has no layer {unknown} to tap: expected one or more of {', '.join(self.channels)}.")
@@ -105,26 +105,31 @@ class I3D(nn.Module):
         return outputs
 
     def features_shape(self, length: int, size: int) -> tuple[int, int, int, int]:
-        """Return the shape of the trunk's output for a clip of `length` frames of `size` x `size` pixels."""
+        """Return the shape (c, t, h, w) of the trunk's output for `length` frames of `size` x `size` pixels."""
         return (self.channels[TAP], length // TIME_STRIDE, size // SPACE_STRIDE, size // SPACE_STRIDE)
 
     def head(self, features: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b v t h w"]:
-        """Return `mixed_4f` of what the trunk gives at `mixed_4e`: 832 * width channels, not negative."""
-        return self.get_submodule(HEAD)(features)
+        """Return the output of `mixed_4f` for the trunk's output at `mixed_4e`: 832 * width channels, after ReLU."""
+        maps: Tensor = self.get_submodule(HEAD)(features)
+        return maps
 
 
 def scaled(channels: int, width: float) -> int:
-    """Return the channel count at a width, at least 1."""
+    """Return the number of channels multiplied by `width` and rounded, at least 1."""
     return max(1, round(channels * width))
 
 
 def to_unit_range(frames: UInt8[Tensor, "b t h w 3"]) -> Float[Tensor, "b 3 t h w"]:
-    """Return the frames as float32 in [-1, 1], channels first: what the RGB trunk expects (black becomes -1)."""
+    """Return the frames as float32 in [-1, 1], channels first, as the RGB trunk expects them (black becomes -1)."""
     return rearrange(frames, "b t h w c -> b c t h w").float() * (2 / 255) - 1
 
 
 class Mixed(nn.Module):
-    """An inception block: a 1x1x1 convolution, two 3x3x3 ones behind reductions, and a 1x1x1 one behind a pool."""
+    """An inception block: four parallel branches, concatenated over channels.
+
+    Branch 0 is a 1x1x1 convolution, branches 1 and 2 are a 1x1x1 and a 3x3x3 convolution, and branch 3 is a max pool
+    and a 1x1x1 convolution. `branches` are the output channels, in the order of `BRANCHES`.
+    """
 
     def __init__(self, inputs: int, branches: tuple[int, ...], eps: float) -> None:
         super().__init__()
@@ -142,27 +147,27 @@ class Mixed(nn.Module):
 
 
 class Unit(nn.Module):
-    """A convolution with TensorFlow's SAME padding, batch norm and ReLU."""
+    """A convolution with TensorFlow's SAME padding, followed by batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Triple, stride: Triple, eps: float) -> None:
         super().__init__()
         padding = same_padding(kernel, stride)
         low, high = padding[::2], padding[1::2]
-        # Equal on both sides, it goes into the convolution, which spares a copy.
+        # Padding that is equal on both sides is done by the convolution, which saves a copy.
         self.padding = () if low == high else padding
         within: Triple = (low[2], low[1], low[0]) if low == high else (0, 0, 0)
         self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, padding=within, bias=False)
         self.batch3d = nn.BatchNorm3d(outputs, eps=eps)
 
     def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t2 h2 w2"]:
-        """Return the activated maps, not negative."""
+        """Return the maps after ReLU."""
         if self.padding:
             maps = functional.pad(maps, self.padding)
         return functional.relu(self.batch3d(self.conv3d(maps)))
 
 
 class Classifier(nn.Module):
-    """The Kinetics classifier: ACGA never runs it, but its weights are part of the files."""
+    """The Kinetics classifier; ACGA never runs it, but its weights are part of checkpoints."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
@@ -170,9 +175,9 @@ class Classifier(nn.Module):
 
 
 class ZeroPaddedMaxPool(nn.Module):
-    """A max pool padded with zeros by the SAME rule; windows that stick out at the high end count (`ceil_mode`).
+    """A 3-D max pool with SAME padding by zeros and with `ceil_mode`, as in the port.
 
-    Where no gradient is wanted it pools over time first and then pictures: the same values, twice as fast on CPUs.
+    Where no gradient is needed it pools over time first and then over space: the same values, twice as fast on CPUs.
     """
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
@@ -182,7 +187,7 @@ class ZeroPaddedMaxPool(nn.Module):
         self.padding = same_padding(kernel, stride)
 
     def forward(self, maps: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t2 h2 w2"]:
-        """Return the largest value of each window."""
+        """Return the maximum of each window."""
         if torch.is_grad_enabled() and maps.requires_grad:
             return functional.max_pool3d(functional.pad(maps, self.padding), self.kernel, self.stride, ceil_mode=True)
         frames = rearrange(maps, "b c t h w -> b t h w c")
@@ -195,13 +200,13 @@ class ZeroPaddedMaxPool(nn.Module):
 def pooled_over_time(
     frames: Float[Tensor, "b t h w c"], kernel: int, stride: int, padding: tuple[int, ...]
 ) -> Float[Tensor, "b t2 h w c"]:
-    """Return the largest value of each window of frames, zeros standing before and after them."""
+    """Return the maximum of each window of frames, with zero padding before and after the clip."""
     if kernel == 1:
         return frames[:, ::stride]
     padded = functional.pad(frames, (0, 0, 0, 0, 0, 0, *padding))
     count = -(-(padded.shape[1] - kernel) // stride) + 1
     beyond = (count - 1) * stride + kernel - padded.shape[1]
-    if beyond:  # what the last window has too little of never is the largest
+    if beyond:  # the last window is completed with -inf, which is never the maximum
         padded = functional.pad(padded, (0, 0, 0, 0, 0, 0, 0, beyond), value=-math.inf)
     first, *others = (padded[:, start : start + (count - 1) * stride + 1 : stride] for start in range(kernel))
     for other in others:
@@ -210,10 +215,10 @@ def pooled_over_time(
 
 
 def same_padding(kernel: Triple, stride: Triple) -> tuple[int, ...]:
-    """Return TensorFlow's SAME padding of max(kernel - stride, 0), its smaller half at the low end.
+    """Return TensorFlow's SAME padding of max(kernel - stride, 0), with the smaller half at the low end.
 
-    In the order of `torch.nn.functional.pad`: the last axis first, low before high. The port's rule, which
-    ignores the size of the map (TensorFlow's own does not where the size is no multiple of the stride).
+    The order is that of `torch.nn.functional.pad`: last axis first, low before high. As in the port the padding ignores
+    the size of the map; TensorFlow's own differs where the size is not a multiple of the stride.
     """
     padding: list[int] = []
     for size, step in reversed(list(zip(kernel, stride, strict=True))):

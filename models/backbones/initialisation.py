@@ -1,4 +1,4 @@
-"""Weights to start from when there are none to load: pure functions of a generator or a seed."""
+"""Initialisation of networks without pretrained weights; the results depend only on a generator or a seed."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from models.backbones.i3d import I3D, IMAGE_CHANNELS, LAYERS
 
-# Calibration clips: enough positions for the statistics of the deepest layers, small enough to take a second.
+# Size of the calibration clips: large enough for the statistics of the deepest layers, small enough to take a second.
 CALIBRATION_CLIPS = 4
 CALIBRATION_FRAMES = 16
 CALIBRATION_SIZE = 64
@@ -18,10 +18,11 @@ CALIBRATION_EPS = 1e-5
 
 
 def seed_i3d(i3d: I3D, seed: int) -> None:
-    """Give I3D kaiming (fan out) convolutions, and batch norms that bring smooth random clips to unit scale everywhere.
+    """Initialise I3D with kaiming (fan out) convolutions and with batch norms calibrated on smooth random clips.
 
-    PyTorch's default initialisation lets the features shrink to 1e-5 by `mixed_4e`, which eps then swallows. Computed
-    in float64 and rounded once, so that thread counts do not show; the weights do not depend on the network's own eps.
+    The calibration gives every layer's output unit scale. With PyTorch's default initialisation the features shrink to
+    1e-5 by `mixed_4e`, where the eps of batch norm dominates. Computation is in float64 and rounded once, so that the
+    result does not depend on the number of threads; it does not depend on the network's own eps either.
     """
     generator = Generator().manual_seed(seed)
     initialise_trunk(i3d, generator)
@@ -30,7 +31,7 @@ def seed_i3d(i3d: I3D, seed: int) -> None:
 
 
 def initialise_trunk(network: nn.Module, generator: Generator) -> None:
-    """Give a network kaiming (fan out) convolutions without bias, and batch norms that have seen nothing yet."""
+    """Initialise convolutions with kaiming (fan out) weights and zero bias, and reset all batch norms."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
@@ -43,14 +44,14 @@ def initialise_trunk(network: nn.Module, generator: Generator) -> None:
 
 
 def calibrate(network: nn.Module, run: Callable[[], object]) -> None:
-    """Set every batch norm's running statistics to those of a run, layer after layer; the mode stays as it was.
+    """Set the running statistics of every batch norm to those of one forward pass in training mode, made by `run`.
 
-    The network is float64 in the run, and float32 afterwards.
+    The network is float64 during that pass and float32 afterwards; its mode is restored.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)]
     training, momenta, eps = network.training, [norm.momentum for norm in norms], [norm.eps for norm in norms]
     for norm in norms:
-        norm.momentum, norm.eps = 1.0, CALIBRATION_EPS  # running statistics = those of the last batch
+        norm.momentum, norm.eps = 1.0, CALIBRATION_EPS  # momentum 1: the statistics of the last batch
     try:
         with torch.no_grad():
             network.double().train()
@@ -59,11 +60,11 @@ def calibrate(network: nn.Module, run: Callable[[], object]) -> None:
         network.float().train(training)
         for norm, momentum, own in zip(norms, momenta, eps, strict=True):
             norm.momentum, norm.eps = momentum, own
-            norm.num_batches_tracked.zero_()  # type: ignore[union-attr] # ours keep statistics, and so count
+            norm.num_batches_tracked.zero_()  # type: ignore[union-attr] # the norms here track statistics
 
 
 def smooth_clips(channels: int, generator: Generator) -> Float[Tensor, "b c t h w"]:
-    """Return random clips in [-1, 1] whose details come at three scales, as in natural images."""
+    """Return random float64 clips in [-1, 1] with detail at three scales, similar to natural images."""
     size = (CALIBRATION_FRAMES, CALIBRATION_SIZE, CALIBRATION_SIZE)
     clips = torch.zeros(CALIBRATION_CLIPS, channels, *size, dtype=torch.float64)
     for octave in range(3):
@@ -74,7 +75,7 @@ def smooth_clips(channels: int, generator: Generator) -> Float[Tensor, "b c t h 
 
 
 def initialise_default(module: nn.Module, generator: Generator) -> None:
-    """Give every convolution within PyTorch's default, from a generator of ours."""
+    """Initialise every convolution in the module as PyTorch does by default, but from the given generator."""
     for part in module.modules():
         if isinstance(part, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_uniform_(part.weight, a=math.sqrt(5), generator=generator)
@@ -84,7 +85,7 @@ def initialise_default(module: nn.Module, generator: Generator) -> None:
 
 
 def initialise_linear(module: nn.Module, generator: Generator) -> None:
-    """Give every linear layer within weights from N(0, 0.02) and no bias, as the authors do."""
+    """Initialise every linear layer in the module with standard deviation 0.02 and zero bias, as the authors do."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=0.02, generator=generator)
@@ -92,7 +93,7 @@ def initialise_linear(module: nn.Module, generator: Generator) -> None:
 
 
 def initialise_kaiming(module: nn.Module, generator: Generator) -> None:
-    """Give every 2-D convolution within kaiming weights (fan in, for ReLU) and no bias."""
+    """Initialise every 2-D convolution in the module with kaiming weights (fan in, for ReLU) and zero bias."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu", generator=generator)
@@ -101,7 +102,7 @@ def initialise_kaiming(module: nn.Module, generator: Generator) -> None:
 
 
 def initialise_averaging(convolution: nn.Conv2d) -> None:
-    """Make a convolution return the mean of its input channels."""
+    """Set the weights of a convolution so that it returns the mean of its input channels."""
     height, width = convolution.kernel_size
     with torch.no_grad():
         nn.init.zeros_(convolution.weight)

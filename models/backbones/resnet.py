@@ -1,7 +1,7 @@
 """ResNet (He et al., CVPR 2016) on single frames of a clip, with torchvision's layers and parameter names.
 
-As in models.backbones.i3d a *trunk* (up to a tap, frozen and cached) is followed by a *head* (trained with ACGA): here
-the last block of `layer3`.
+As in `models.backbones.i3d` the *trunk* (all layers up to a tap; frozen, with cached outputs) is followed by the *head*
+(trained with ACGA), which is the last block of `layer3`.
 """
 
 import re
@@ -15,35 +15,35 @@ from torch import Generator, Tensor, nn
 from models.backbones.i3d import SPACE_STRIDE, UnknownTap
 from models.backbones.initialisation import calibrate, initialise_linear, initialise_trunk, smooth_clips
 
-# Blocks of layer1 to layer4; from 50 on they are bottlenecks, which widen their output four times.
+# Depth -> number of blocks of layer1 to layer4; from depth 50 on they are bottlenecks with four times the channels.
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 FIRST_BOTTLENECK = 50
 STEM = ("conv1", "bn1", "relu", "maxpool")
 
-# What torchvision's weights were trained with, of RGB in [0, 1].
+# The normalisation that torchvision's weights were trained with, for RGB in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
-CALIBRATION_STEP = 4  # frames; the calibration clips change little from one to the next
+CALIBRATION_STEP = 4  # frames; consecutive frames of the calibration clips differ little
 
 
 class UnknownDepth(ValueError):
-    """A depth that torchvision has no ResNet of."""
+    """Error raised if torchvision has no ResNet of the given depth."""
 
 
 class WrongFrameCount(ValueError):
-    """More frames to choose than a clip has, or none."""
+    """Error raised if the number of frames to choose is 0 or exceeds the length of the clip."""
 
 
 class NotAResNet(ValueError):
-    """Tensors that are not those of a ResNet of torchvision."""
+    """Error raised if a state dict is not that of a torchvision ResNet."""
 
 
 class ResNet(nn.Module):
-    """torchvision's ResNet of a depth (18 to 152), which sees `frames` frames of a clip one by one.
+    """torchvision's ResNet of a given depth (18 to 152), applied to `frames` frames of a clip one by one.
 
-    Parameters come from PyTorch's global generator until they are initialised or loaded. `channels` are those of every
-    block. Raises UnknownDepth, WrongFrameCount.
+    Parameters are drawn from PyTorch's global generator until they are seeded or loaded. `channels` maps each block to
+    its number of output channels. Raises UnknownDepth and WrongFrameCount.
     """
 
     def __init__(self, depth: int, frames: int) -> None:
@@ -67,25 +67,25 @@ class ResNet(nn.Module):
             self.add_module(name, layer)
 
     def trunk(self, clip: Float[Tensor, "b 3 t h w"], tap: str | None = None) -> Float[Tensor, "b c f h2 w2"]:
-        """Return the output of the block `tap` for each chosen frame, not negative.
+        """Return the output of the block `tap` for each chosen frame, after ReLU.
 
-        None means `self.tap`, what the head takes: h/16, w/16, channels[self.tap]. The clip lies in [-1, 1], RGB; its
-        -1 around letterboxed frames is black, which the network sees as any black. Raises UnknownTap, WrongFrameCount.
+        None means `self.tap`, the input of the head: channels[self.tap] channels at h/16, w/16. The clip is RGB in
+        [-1, 1]; the padding of letterboxed frames (-1) is seen as black. Raises UnknownTap and WrongFrameCount.
         """
         chosen = clip[:, :, frame_choice(clip.shape[2], self.frames)]
         maps = self.layers(rearrange(chosen, "b c f h w -> (b f) c h w"), self.tap if tap is None else tap)
         return rearrange(maps, "(b f) c h w -> b c f h w", f=self.frames)
 
     def head(self, features: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b v f h w"]:
-        """Return the last block of `layer3` of what the trunk gives: as many channels, not negative.
+        """Return the output of the last block of `layer3` for the trunk's output: as many channels, after ReLU.
 
-        Batch norm counts every frame of every clip.
+        The batch statistics of batch norm are taken over all frames of all clips.
         """
-        maps = self.get_submodule(self.head_name)(rearrange(features, "b c f h w -> (b f) c h w"))
+        maps: Tensor = self.get_submodule(self.head_name)(rearrange(features, "b c f h w -> (b f) c h w"))
         return rearrange(maps, "(b f) c h w -> b c f h w", f=features.shape[2])
 
     def features_shape(self, length: int, size: int) -> tuple[int, int, int, int]:
-        """Return the shape of the trunk's output for frames of `size` x `size` pixels, however many a clip has."""
+        """Return the shape (c, f, h, w) of the trunk's output for frames of `size` x `size` pixels and any `length`."""
         return (self.channels[self.tap], self.frames, size // SPACE_STRIDE, size // SPACE_STRIDE)
 
     def layers(self, images: Float[Tensor, "n 3 h w"], tap: str) -> Float[Tensor, "n c h2 w2"]:
@@ -100,9 +100,9 @@ class ResNet(nn.Module):
 
 
 def frame_choice(length: int, frames: int) -> list[int]:
-    """Return the indices of evenly spaced frames: of each of `frames` equal parts of the clip the frame at its centre.
+    """Return the indices of evenly spaced frames: the centre of each of `frames` equal parts of the clip.
 
-    floor((k + 0.5) * length / frames): 2, 6, 10, 14 of 16. Raises WrongFrameCount.
+    They are floor((k + 0.5) * length / frames), for example 2, 6, 10 and 14 of 16 frames. Raises WrongFrameCount.
     """
     if length < frames:
         raise WrongFrameCount(f"clip of {length} frames: expected at least the {frames} that ResNet is to see.")
@@ -110,15 +110,15 @@ def frame_choice(length: int, frames: int) -> list[int]:
 
 
 def imagenet_normalised(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Return RGB images in [-1, 1], brought to [0, 1] and then to ImageNet's mean 0 and deviation 1."""
+    """Return RGB images in [-1, 1] normalised with ImageNet's mean and standard deviation (of RGB in [0, 1])."""
     mean = rearrange(images.new_tensor(IMAGENET_MEAN), "c -> c 1 1")
     deviation = rearrange(images.new_tensor(IMAGENET_DEVIATION), "c -> c 1 1")
     return ((images + 1) / 2 - mean) / deviation
 
 
 def torchvision_layers(depth: int) -> list[tuple[str, nn.Module]]:
-    """Return names and layers of torchvision's network of a known depth; no weights are fetched."""
-    # Here, since it takes two seconds that whoever has no ResNet need not wait.
+    """Return the names and layers of torchvision's ResNet of a depth in `BLOCKS`; no weights are downloaded."""
+    # Imported here because it takes two seconds, which only users of a ResNet should wait.
     from torchvision.models import resnet
 
     block = resnet.BasicBlock if depth < FIRST_BOTTLENECK else resnet.Bottleneck
@@ -126,7 +126,7 @@ def torchvision_layers(depth: int) -> list[tuple[str, nn.Module]]:
 
 
 def resnet_depth(names: Collection[str]) -> int:
-    """Return the depth of the ResNet whose state dict has these names. Raises NotAResNet."""
+    """Return the depth of the ResNet whose state dict has these parameter names. Raises NotAResNet."""
     matches = (re.fullmatch(r"(layer[1-4])\.\d+\.conv1\.weight", name) for name in names)
     counts = Counter(match[1] for match in matches if match)
     found = tuple(counts[f"layer{layer}"] for layer in range(1, 5))
@@ -141,10 +141,10 @@ def resnet_depth(names: Collection[str]) -> int:
 
 
 def seed_resnet(resnet: ResNet, seed: int) -> None:
-    """Give ResNet kaiming (fan out) convolutions, a small classifier, and batch norms of unit scale on smooth clips.
+    """Initialise a ResNet as `seed_i3d` initialises I3D, and its classifier with standard deviation 0.02.
 
-    The sums of residual blocks grow with the number of blocks, as in a trained network. Weights do not depend on
-    `frames`. Computed in float64 and rounded once, so that thread counts do not show.
+    The outputs of the residual blocks grow with the number of blocks, as in a trained network. The result depends
+    neither on `frames` nor on the number of threads: computation is in float64 and rounded once.
     """
     generator = Generator().manual_seed(seed)
     initialise_trunk(resnet, generator)

@@ -1,6 +1,6 @@
-"""Confidence intervals of scores by the bootstrap over videos (Efron and Tibshirani, 1993): the percentile method.
+"""Confidence intervals of scores by the percentile bootstrap over videos (Efron and Tibshirani, 1993).
 
-Samples of one video are not independent, so videos are drawn with their samples. A draw is a weight for each sample.
+Samples of one video are not independent, so whole videos are drawn. A draw is a weight (a count) for each sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from models.evaluation.metrics import MAP_THRESHOLDS, PRECISION_THRESHOLDS, Overlap, ious_of
 
 LEVEL = 0.95
-RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's
+RECALLS = np.linspace(0.0, 1.0, 101)  # the recall thresholds of COCO
 
 Interval = tuple[float, float]
 Weights = Int64[np.ndarray, " n"]
@@ -26,8 +26,9 @@ def intervals(
 ) -> dict[str, Interval]:
     """Return the 95 % intervals of mean_iou, overall_iou, map and each precision ("precision 0.5").
 
-    `videos` are the samples' videos. With confidences, one a sample, precision counts IoUs that exceed a threshold and
-    map is COCO's average precision, as in protocol coco; without (None) they are protocol acga's. Raises NoSamples.
+    `videos` holds the video of each sample. With `confidences` (one per sample) the scores are those of protocol coco:
+    precision counts IoUs above a threshold, and map is COCO's average precision. With None they are those of protocol
+    acga. Raises NoSamples.
     """
     ious = ious_of(overlaps)
     of_samples = Samples(
@@ -42,15 +43,15 @@ def intervals(
 
 
 def interval(values: Float[np.ndarray, " r"], tail: float) -> Interval:
-    """Return the quantiles that leave a share `tail` on both sides."""
+    """Return the quantiles `tail` and 1 - `tail` of the values."""
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def draws(videos: Sequence[str], resamples: int, seed: int) -> list[Weights]:
-    """Return how often each sample counts in each draw of as many videos, with replacement, as there are.
+    """Return the count of each sample in each of `resamples` draws of as many videos as there are, with replacement.
 
-    From raw words of a bit generator: NumPy promises their values for ever.
+    The draws use the raw words of a bit generator, whose values NumPy guarantees never to change.
     """
     different, which = np.unique(np.array(videos), return_inverse=True)
     words = np.random.PCG64(np.random.SeedSequence([seed])).random_raw((resamples, len(different)))
@@ -59,7 +60,7 @@ def draws(videos: Sequence[str], resamples: int, seed: int) -> list[Weights]:
 
 
 class Samples:
-    """What every sample contributes to the scores."""
+    """The IoU, intersection, union and confidence of every sample, from which weighted scores are computed."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Samples:
         self.ious, self.intersections, self.unions, self.confidences = ious, intersections, unions, confidences
 
     def scores(self, weights: Weights) -> Mapping[str, float]:
-        """Return the scores where every sample counts so often."""
+        """Return the scores in which each sample has the given weight."""
         reached = np.greater if self.confidences is not None else np.greater_equal
         total, union = weights.sum(), weights @ self.unions
         named = {f"precision {at}": float(weights @ reached(self.ious, at) / total) for at in PRECISION_THRESHOLDS}
@@ -83,7 +84,7 @@ class Samples:
         }
 
     def precision(self, weights: Weights, threshold: float) -> float:
-        """Return the share of samples that reach an IoU, or COCO's average precision there."""
+        """Return the share of samples whose IoU reaches the threshold, or COCO's average precision at it."""
         right = self.ious >= threshold
         if self.confidences is None:
             return float(weights @ right / weights.sum())
@@ -91,7 +92,7 @@ class Samples:
 
 
 def average_precision(right: Bool[np.ndarray, " n"], confidences: Float[np.ndarray, " n"], weights: Weights) -> float:
-    """Return COCO's average precision where every sample has one prediction, right or not, and one truth."""
+    """Return COCO's weighted average precision, each sample having one true mask and one prediction, right or wrong."""
     order = np.argsort(-confidences, kind="mergesort")
     true = np.cumsum((right * weights)[order])
     recall, precision = true / weights.sum(), true / np.maximum(np.cumsum(weights[order]), 1)

@@ -1,4 +1,4 @@
-"""Running a trained network."""
+"""Inference with a trained network."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,11 +15,11 @@ def predict(
     clip: Int64[Tensor, " b"] | None = None,
     precision: str = "float32",
 ) -> Responses:
-    """Return each sentence's responses, on the model's device and in its precision; the model is left evaluating.
+    """Return the responses of each sentence on the model's device and in its dtype; leave the model in evaluation mode.
 
-    The features are the trunk's output, in any precision; `clip` is the position of each sentence's clip in them.
-    With `precision` "bfloat16" the network runs under autocast. On a CPU the last bits depend on the batch size, so a
-    caller who compares runs keeps it fixed.
+    `features` are the trunk's output in any dtype, and `clip` holds the index in them of each sentence's clip (None: one
+    clip per sentence). With `precision` "bfloat16" the network runs under autocast. On a CPU the last bits depend on
+    the batch size, so runs that are to be compared need the same one.
     """
     weight = model.text.convolution.weight
     model.eval()

@@ -1,9 +1,9 @@
-"""The two ways in which referring segmentation of videos is scored. Their numbers must not be compared.
+"""The metrics of two protocols of referring video segmentation, whose numbers must not be compared with each other.
 
-acga: the authors' evaluator (`util/tool.py`). Foreground is what exceeds half of the map's own maximum, truth is the
-mask of the letterboxed square mapped back, and "mAP" is the mean precision over ten thresholds.
-coco: MTTR, ReferFormer and later work. Foreground is what is likelier than not, truth is the mask of the original
-frame, and "mAP" is COCO's average precision over masks ranked by confidence.
+acga: the authors' evaluator (`util/tool.py`). Foreground is where the probability exceeds half of the map's maximum,
+the true mask is the letterboxed mask mapped back to the frame, and "mAP" is the mean precision over ten thresholds.
+coco: MTTR, ReferFormer and later work. Foreground is where the probability exceeds 0.5, the true mask is that of the
+original frame, and "mAP" is COCO's average precision over masks ranked by confidence.
 """
 
 import contextlib
@@ -23,40 +23,40 @@ from torch import Tensor
 from data.letterbox import Letterbox
 from data.masks import RunLengths
 
-SMOOTH = 1e-6  # pixels, from the authors' evaluator: an empty mask predicted as empty is right
+SMOOTH = 1e-6  # pixels, from the authors' evaluator: two empty masks have IoU 1
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 MAP_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
-MOST_DETECTIONS = 100  # a frame, as in COCO; there is one
+MOST_DETECTIONS = 100  # per frame, as in COCO
 
 
 class NoSamples(ValueError):
-    """Nothing to score."""
+    """Error raised if there are no samples to score."""
 
 
 class UnequalCounts(ValueError):
-    """Predictions, confidences and truths that are not of the same samples."""
+    """Error raised if the numbers of predictions, confidences and true masks differ."""
 
 
 class FrameSizeMismatch(ValueError):
-    """A prediction and a truth of different sizes."""
+    """Error raised if a predicted and a true mask have different sizes."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a predicted and a true mask have in common, in pixels of the frame."""
+    """The intersection and the union of a predicted and a true mask, in pixels of the frame."""
 
     intersection: int
     union: int
 
     @property
     def iou(self) -> float:
-        """Intersection over union, 1 for two empty masks."""
+        """Return the intersection over union, 1 for two empty masks."""
         return (self.intersection + SMOOTH) / (self.union + SMOOTH)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of one protocol, all in [0, 1]; `precision` at the IoU thresholds "0.5" to "0.9"."""
+    """The scores of one protocol, in [0, 1], and the number of samples; `precision` has the keys "0.5" to "0.9"."""
 
     mean_iou: float
     overall_iou: float
@@ -66,21 +66,21 @@ class Scores:
 
 
 def acga_prediction(response: Float[Tensor, "s s"], box: Letterbox) -> UInt8[np.ndarray, "h w"]:
-    """Return the mask of the frame that a fused response (logits) means in protocol acga."""
+    """Return the predicted mask {0, 1} of the frame for a fused response (logits) in protocol acga."""
     probability = torch.sigmoid(response.float())
     mask = probability > 0.5 * probability.max()
     return box.restore(mask.to(torch.uint8).cpu().numpy())
 
 
 def acga_truth(mask: UInt8[np.ndarray, "s s"], box: Letterbox) -> UInt8[np.ndarray, "h w"]:
-    """Return the true mask of the frame in protocol acga: the letterboxed one, mapped back (not the original)."""
+    """Return the true mask of the frame in protocol acga: the letterboxed mask mapped back, not the original mask."""
     return box.restore(mask)
 
 
 def coco_prediction(response: Float[Tensor, "s s"], box: Letterbox) -> tuple[UInt8[np.ndarray, "h w"], float]:
-    """Return the mask of the frame that a fused response means in protocol coco, and its confidence.
+    """Return the predicted mask {0, 1} of the frame for a fused response (logits) in protocol coco, and its confidence.
 
-    The confidence is the mean probability inside the mask, 0 if it is empty.
+    The confidence is the mean probability inside the mask, or 0 if the mask is empty.
     """
     logits = box.crop_resize(response.float().cpu().numpy())
     probability = torch.sigmoid(torch.from_numpy(logits)).numpy()
@@ -99,7 +99,7 @@ def overlap(prediction: RunLengths, truth: RunLengths) -> Overlap:
 
 
 def acga_scores(overlaps: Sequence[Overlap]) -> Scores:
-    """Return the scores of protocol acga; precision counts IoUs that reach a threshold. Raises NoSamples."""
+    """Return the scores of protocol acga; precision counts IoUs at or above a threshold. Raises NoSamples."""
     ious = ious_of(overlaps)
     return Scores(
         mean_iou=float(ious.mean()),
@@ -113,7 +113,7 @@ def acga_scores(overlaps: Sequence[Overlap]) -> Scores:
 def coco_scores(
     predictions: Sequence[RunLengths], confidences: Sequence[float], truths: Sequence[RunLengths]
 ) -> Scores:
-    """Return the scores of protocol coco; precision counts IoUs that exceed a threshold.
+    """Return the scores of protocol coco; precision counts IoUs above a threshold.
 
     Raises NoSamples, UnequalCounts and FrameSizeMismatch.
     """
@@ -134,18 +134,18 @@ def coco_scores(
 def average_precision(
     predictions: Sequence[RunLengths], confidences: Sequence[float], truths: Sequence[RunLengths]
 ) -> float:
-    """Return COCO's average precision of masks, one prediction and one truth a sample, over IoU .50:.05:.95.
+    """Return COCO's average precision over IoU .50:.05:.95 of one predicted mask and one true mask per sample.
 
-    Equal confidences rank in the order given.
+    Predictions of equal confidence are ranked in the given order.
     """
     return ranked_precision([[ranked] for ranked in zip(predictions, confidences, strict=True)], truths)
 
 
 def ranked_precision(predictions: Sequence[Sequence[tuple[RunLengths, float]]], truths: Sequence[RunLengths]) -> float:
-    """Return COCO's average precision of masks with confidences, any number of them a sample, one truth a sample."""
+    """Return COCO's average precision of any number of (mask, confidence) pairs and one true mask per sample."""
     if not any(predictions):
         return 0.0
-    numbers = range(1, len(truths) + 1)  # pycocotools takes 0 for "no match"
+    numbers = range(1, len(truths) + 1)  # from 1, because pycocotools uses 0 for "no match"
     truth = COCO()
     truth.dataset = {
         "images": [
@@ -174,7 +174,7 @@ def ranked_precision(predictions: Sequence[Sequence[tuple[RunLengths, float]]], 
 
 
 def extent(mask: RunLengths) -> dict[str, Any]:
-    """Return what COCO keeps beside a mask."""
+    """Return the area and the bounding box that a COCO annotation has besides its mask."""
     return {"area": float(rle.area(mask)), "bbox": rle.toBbox(mask).tolist()}
 
 
@@ -186,6 +186,6 @@ def ious_of(overlaps: Sequence[Overlap]) -> Float[np.ndarray, " n"]:
 
 
 def overall_iou(overlaps: Sequence[Overlap]) -> float:
-    """Return the sum of intersections over the sum of unions, 1 if all masks are empty."""
+    """Return the sum of intersections divided by the sum of unions, or 1 if all masks are empty."""
     union = sum(sample.union for sample in overlaps)
     return sum(sample.intersection for sample in overlaps) / union if union else 1.0

@@ -1,9 +1,9 @@
-"""The decoder with the identities that make it cheaper: the values of `plain`, at the borders too.
+"""The fast decoder, which computes the values of `models.plain`, borders included, at lower cost.
 
-Concatenated inputs are convolved apart. Words are convolved before they are enlarged, and coordinates are not even made
-(`enlarged`). The layers between the medium map and the large head's first ReLU are one convolution (`composed`).
-3x3 convolutions take a quarter of the multiplications (`winograd`). Maps have their channels last. Where no gradients
-are wanted, the large head runs strip by strip, and what depends on the weights alone is kept (`decoder`).
+Concatenated inputs are convolved separately. Words are convolved before they are upsampled, and coordinates are never
+materialised (`upsampled_convolution`). The layers between the medium map and the large head's first ReLU are fused into
+one convolution (`fused_upsampling`). 3x3 convolutions take a quarter of the multiplications (`winograd`). Maps are
+channels last. Without gradients the large head runs strip by strip, and prepared weights are cached (`weight_cache`).
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from models.fast.winograd import pixels
 from models.layers import STEP, Layers, MaskHead
 from models.spatial import CHANNELS
 
-STRIP = 16  # rows of the medium map that the large head takes at a time, so that they stay in the cache
+STRIP = 16  # rows of the medium map that the large head processes at a time, so that they stay in the CPU's cache
 
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """A mask head's weights; those of its first layer by what they read."""
+    """The prepared weights of a mask head, those of its first layer split by input: visual features, words, places."""
 
     visual: Tensor
     words: Float[Tensor, "d n"]
@@ -40,7 +40,7 @@ class HeadWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """What the operations want of the layers' weights, in their precision."""
+    """The prepared weights of the decoder's layers, in the dtype to compute in."""
 
     small: HeadWeights
     medium: HeadWeights
@@ -50,12 +50,12 @@ class Weights:
     smoothing: Tensor
     smoothing_bias: Float[Tensor, " c"]
     chain: Chain
-    chain_bias: Float[Tensor, " o"]  # inside the frame; in the large head's bias
+    chain_bias: Float[Tensor, " o"]  # bias of the chain inside the frame; also a part of the large head's bias
     fusion: tuple[Float[Tensor, "1 3 3 3"], Float[Tensor, " 1"]] | None  # weight and bias
 
 
 def weights_of(layers: Layers, dtype: torch.dtype) -> Weights:
-    """Return what the operations want of the layers' weights, composed in their own precision and then cast."""
+    """Return the prepared weights of the layers, fused in the layers' own dtype and then cast to `dtype`."""
     upsample, fusion = layers.upsample_medium, layers.fusion
     chain = Chain.of(layers.upsample_large, layers.mask_large.first.weight[:, : layers.channels[1]])
     of_chain = fused_bias(chain)
@@ -80,7 +80,10 @@ def head_weights(
     composed: Float[Tensor, "n c 3 3"] | None = None,
     of_composed: Float[Tensor, " o"] | None = None,
 ) -> HeadWeights:
-    """Return the weights of a head that reads so many visual channels, if need be composed with what is before it."""
+    """Return the prepared weights of a mask head that reads `channels` visual channels.
+
+    `composed` replaces the visual weights of its first layer, and `of_composed` is added to the bias of that layer.
+    """
     first, bias = head.first.weight, present(head.first.bias)
     visual = first[:, :channels] if composed is None else composed
     return HeadWeights(
@@ -96,7 +99,7 @@ def head_weights(
 
 
 def present(bias: Tensor | None) -> Tensor:
-    """Return a bias that a layer was built with."""
+    """Return the bias of a layer. Raises TypeError if the layer has none."""
     if bias is None:
         raise TypeError("the decoder's layers have biases")
     return bias
@@ -105,7 +108,7 @@ def present(bias: Tensor | None) -> Tensor:
 def decode(
     weights: Weights, visual: Float[Tensor, "b v h w"], language: Float[Tensor, "b d h w"]
 ) -> tuple[Float[Tensor, "b 1 h w"], Float[Tensor, "b 1 h2 w2"], Float[Tensor, "b 1 h3 w3"]]:
-    """Return the small, medium and fused responses to the attended features and words, all in one precision."""
+    """Return the small, medium and fused response (without fusion: the large one); all tensors have the same dtype."""
     height, width = visual.shape[-2:]
     words = rearrange(language, "b d h w -> b h w d")
     small = respond(weights.small, convolve(rearrange(visual, "b v h w -> b h w v"), weights.small.visual), words)
@@ -129,12 +132,12 @@ def decode(
 
 
 def transposed_layout() -> torch.memory_format:
-    """Return the memory in which transposed convolutions are fast on CPUs: another one with gradients than without."""
+    """Return the memory format that is fastest for transposed convolutions on a CPU, with or without gradients."""
     return torch.contiguous_format if torch.is_grad_enabled() else torch.channels_last
 
 
 def upsampled(weights: Weights, visual: Float[Tensor, "b v h w"]) -> Float[Tensor, "b h2 w2 c"]:
-    """Return the visual features at medium size."""
+    """Return the visual features at medium resolution, channels last."""
     finer = functional.conv_transpose2d(
         visual.contiguous(memory_format=transposed_layout()),
         weights.transposed,
@@ -148,7 +151,7 @@ def upsampled(weights: Weights, visual: Float[Tensor, "b v h w"]) -> Float[Tenso
 def respond(
     head: HeadWeights, visual: Float[Tensor, "b h w o"], words: Float[Tensor, "b h2 w2 d"]
 ) -> Float[Tensor, "b h w"]:
-    """Return a mask head's response at the visual features' size, given what its first layer makes of those."""
+    """Return the response of a mask head; `visual` is the first layer's convolution of the visual features."""
     rows, columns = described(head, words, (visual.shape[1], visual.shape[2]))
     first = rearrange(visual, "b h w o -> b h (w o)")
     first = torch.baddbmm(first, rows.expand(len(words), -1, -1), columns).relu_()
@@ -158,7 +161,7 @@ def respond(
 def described(
     head: HeadWeights, words: Float[Tensor, "b h w d"], size: tuple[int, int]
 ) -> tuple[Float[Tensor, "h2 r"], Float[Tensor, "b r n"]]:
-    """Return the matrices whose product is the convolution of enlarged words, coordinates and bias."""
+    """Return two matrices whose product is the first layer's convolution of words and coordinates, plus its bias."""
     of_places = place_weights(head.places, head.bias, size).to(words.dtype)
     rows = described_rows(words.shape[1], size[0], words.dtype, words.device)
     return rows, enlarged_columns(words, head.words, of_places, size[1])
@@ -170,7 +173,7 @@ def respond_large(
     tiles: Float[Tensor, "m m b y x o"],
     words: Float[Tensor, "b h2 w2 d"],
 ) -> Float[Tensor, "b 4*h 4*w"]:
-    """Return the large head's response to all sentences at once, given what its first layer makes of the maps."""
+    """Return the large head's response for the whole batch; `tiles` are the fused convolution of `maps`."""
     head, size = weights.large, (STEP * maps.shape[1], STEP * maps.shape[2])
     sides = frame(maps, weights.chain, weights.chain_bias)
     rows, columns = described(head, words, size)
@@ -182,7 +185,10 @@ def respond_large(
 def respond_by_sentence(
     weights: Weights, maps: Float[Tensor, "b h w c"], words: Float[Tensor, "b h2 w2 d"]
 ) -> Float[Tensor, "b 4*h 4*w"]:
-    """Return the large head's response to one sentence after the other, each strip by strip: where that is faster."""
+    """Return the large head's response, computed for one sentence after the other and strip by strip.
+
+    This is faster on a CPU without gradients.
+    """
     head, size = weights.large, (STEP * maps.shape[1], STEP * maps.shape[2])
     sides = frame(maps, weights.chain, weights.chain_bias)
     rows, columns = described(head, words, size)
@@ -197,7 +203,10 @@ def respond_in_strips(
     rows: Float[Tensor, "4*h r"],
     columns: Float[Tensor, "1 r n"],
 ) -> Float[Tensor, "1 4*h 4*w"]:
-    """Return the large head's response to one sentence. The second layer is a row behind the first one."""
+    """Return the large head's response to one sentence, strip by strip.
+
+    The second layer runs one row behind the first, because it also reads the row below.
+    """
     responses = []
     height = maps.shape[1]
     above = torch.zeros_like(columns[:, :1])
@@ -207,7 +216,7 @@ def respond_in_strips(
         top, bottom = sides.top if start == 0 else None, sides.bottom if end == height else None
         tiles = convolve_rows(maps, head.visual, start, end)
         strip = Framed.apply(tiles, sides.left[:, inside], sides.right[:, inside], top, bottom)
-        used = rows[inside].any(0).nonzero().flatten()  # a strip is near few of the words' rows
+        used = rows[inside].any(0).nonzero().flatten()  # few rows of the words contribute to a strip
         strip.baddbmm_(rows[None, inside, used], columns[:, used]).relu_()
         strip = torch.cat([above, strip, *([] if bottom is None else [torch.zeros_like(strip[:, :1])])], dim=1)
         above = strip[:, -2:]
@@ -216,9 +225,13 @@ def respond_in_strips(
 
 
 def finished(head: HeadWeights, first: Float[Tensor, "b h n"], padding: tuple[int, int]) -> Float[Tensor, "b h2 w"]:
-    """Return what a mask head's second and third layer make of the first one's activated rows."""
+    """Return the output of a mask head's last two layers for the output of its first layer after ReLU.
+
+    `padding` is the zero padding (vertical, horizontal) of the second layer.
+    """
     maps = rearrange(first, "b h (w c) -> b c h w", c=len(head.last))
     if tiled(maps) and torch.is_grad_enabled():
-        return Finish.apply(maps, head.second, head.second_bias, head.last, head.last_bias)
+        response: Tensor = Finish.apply(maps, head.second, head.second_bias, head.last, head.last_bias)
+        return response
     second = functional.conv2d(maps, head.second, head.second_bias, padding=padding)
     return rearrange(second, "b c h w -> b h w c").relu_() @ head.last + head.last_bias

@@ -1,7 +1,8 @@
-"""An inception block at speed: the values of `models.backbones.i3d.Mixed`, its batch norms' running statistics too.
+"""A fast inception block with the values of `models.backbones.i3d.Mixed`, including the running statistics.
 
-Its 1x1x1 convolutions are matrix products (three of them one product), its 3x3x3 convolutions three 3x3 ones by tiles.
-In bfloat16 the products also avoid a defect: on torch 2.14.1 the backward pass of a 1x1x1 `Conv3d` hangs on CPUs.
+1x1x1 convolutions are matrix products (three of them share one product), and a 3x3x3 convolution is the sum of three
+3x3 convolutions by Winograd tiles. In bfloat16 the matrix products also avoid a defect of torch 2.14.1, in which the
+backward pass of a 1x1x1 `Conv3d` hangs on CPUs.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from models.fast.winograd import multiplied, pixels, tiles_over, transformed_map
 
 
 def mixed(block: Mixed, maps: Float[Tensor, "b f t h w"]) -> Float[Tensor, "b t h w g"]:
-    """Return the four branches' maps, channels last and concatenated; `maps` in the precision to compute in."""
+    """Return the concatenated maps of the four branches, channels last; `maps` has the dtype to compute in."""
     rows = rearrange(maps, "b f t h w -> b t h w f")
     (direct,) = units(block, "branch_0")
     reduced_1, cube_1 = units(block, "branch_1")
@@ -32,12 +33,12 @@ def mixed(block: Mixed, maps: Float[Tensor, "b f t h w"]) -> Float[Tensor, "b t 
 
 
 def units(block: Mixed, branch: str) -> list[Unit]:
-    """Return the units of a branch, in order."""
+    """Return the units of a branch of the block, in order."""
     return [module for module in block.get_submodule(branch).modules() if isinstance(module, Unit)]
 
 
 def pointwise(layers: Sequence[Unit], rows: Float[Tensor, "b t h w f"]) -> list[Float[Tensor, "b t h w _"]]:
-    """Return what units with 1x1x1 convolutions make of the same maps, channels last."""
+    """Return the outputs of several units with 1x1x1 convolutions for the same maps, channels last."""
     weights = [rearrange(unit.conv3d.weight, "g f 1 1 1 -> g f") for unit in layers]
     outputs = functional.linear(rows, torch.cat(weights).to(rows.dtype))
     parts = outputs.split([len(weight) for weight in weights], dim=-1)
@@ -45,7 +46,7 @@ def pointwise(layers: Sequence[Unit], rows: Float[Tensor, "b t h w f"]) -> list[
 
 
 def cube(unit: Unit, rows: Float[Tensor, "b t h w f"]) -> Float[Tensor, "b t h w g"]:
-    """Return what a unit with a 3x3x3 convolution makes of maps, channels last."""
+    """Return the output of a unit with a 3x3x3 convolution, channels last."""
     weight = unit.conv3d.weight.to(rows.dtype)
     if not tiled(rows):
         maps = functional.conv3d(rearrange(rows, "b t h w f -> b f t h w"), weight, padding=1)
@@ -61,9 +62,9 @@ def cube(unit: Unit, rows: Float[Tensor, "b t h w f"]) -> Float[Tensor, "b t h w
 
 
 def exact_zeros(outputs: Float[Tensor, "b t h w g"], inputs: Float[Tensor, "b t h w f"]) -> Float[Tensor, "b t h w g"]:
-    """Return the outputs of a 3x3x3 convolution, zero where all of the inputs in the window are.
+    """Return the outputs of a 3x3x3 convolution, set to exactly zero where all inputs in the window are zero.
 
-    What rounding leaves there instead could pass a gradient through the ReLU that follows.
+    Otherwise a rounding error there could pass a gradient through the following ReLU.
     """
     largest = rearrange(inputs.detach().abs().amax(-1), "b t h w -> b 1 t h w")
     some = rearrange(functional.max_pool3d(largest, 3, stride=1, padding=1) > 0, "b 1 t h w -> b t h w 1")
@@ -72,4 +73,5 @@ def exact_zeros(outputs: Float[Tensor, "b t h w g"], inputs: Float[Tensor, "b t 
 
 def activated(norm: nn.Module, rows: Float[Tensor, "b t h w g"]) -> Float[Tensor, "b t h w g"]:
     """Return the rows after batch norm and ReLU."""
-    return rearrange(norm(rearrange(rows, "b t h w g -> b g t h w")), "b g t h w -> b t h w g").relu()
+    maps: Tensor = norm(rearrange(rows, "b t h w g -> b g t h w"))
+    return rearrange(maps, "b g t h w -> b t h w g").relu()

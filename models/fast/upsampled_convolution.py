@@ -1,10 +1,9 @@
-"""Convolutions over enlarged maps and over coordinates, without making either: exact, borders included.
+"""Exact convolutions over upsampled maps and over coordinates, borders included, without materialising either.
 
-A 3x3 convolution over concatenated maps is the sum of one over each. Over maps enlarged by bilinear interpolation it is
-U (taps of the small maps) U^T, where the taps are products with the nine slices of the weights and U holds the
-interpolation, shifted by -1, 0 and 1 rows with zeros beyond the border. The coordinates are combinations of a constant,
-of x and of y, so three more columns for each of two functions of a position (one, and the position) hold them, and the
-bias with them.
+A 3x3 convolution over concatenated maps is the sum of one convolution per map. Over bilinearly upsampled maps it is
+U T U^T: T (the taps) are the products of the small maps with the nine slices of the weight, and U is the interpolation
+matrix, shifted by -1, 0 and 1 rows with zeros beyond the border. The coordinates are linear in x and in y, so three
+more columns (one per shift) for each of the functions 1 and position add the coordinates and the bias to the product.
 """
 
 from functools import lru_cache
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 
 def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Return the maps at a size, bilinear with aligned pixel areas (the same maps where they have it)."""
+    """Return the maps upsampled bilinearly (`align_corners=False`) to a size, or unchanged if they have that size."""
     if (maps.shape[-2], maps.shape[-1]) == size:
         return maps
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
@@ -26,7 +25,7 @@ def enlarged(maps: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Ten
 def convolve_enlarged(
     maps: Float[Tensor, "b c h w"], weight: Float[Tensor, "o c 3 3"], size: tuple[int, int]
 ) -> Float[Tensor, "b o h2 w2"]:
-    """Return what a 3x3 convolution with zero padding and without bias gives on the maps enlarged to a size."""
+    """Return a 3x3 convolution, with zero padding and without bias, over the maps upsampled to a size."""
     height, width = maps.shape[-2:]
     slices = rearrange(weight, "o c y x -> (o y x) c 1 1")
     taps = functional.conv2d(maps, slices)
@@ -39,9 +38,9 @@ def convolve_enlarged(
 def enlarged_columns(
     words: Float[Tensor, "b h w d"], of_words: Float[Tensor, "d n"], of_places: Float[Tensor, "6 6 o"], width: int
 ) -> Float[Tensor, "b r n2"]:
-    """Return what `described_rows` makes a 3x3 convolution over enlarged words and coordinates of, from the left.
+    """Return the right factor of a 3x3 convolution over upsampled words and coordinates; see `described_rows`.
 
-    Channels are last. `of_words` are the nine slices of the weights side by side, `of_places` is `place_weights`.
+    Channels are last. `of_words` are the nine slices of the weight side by side; `of_places` is from `place_weights`.
     """
     outputs = of_places.shape[-1]
     taps = rearrange(words @ of_words, "b h w (y x o) -> b y h (x w) o", y=3, x=3, o=outputs)
@@ -59,16 +58,17 @@ def enlarged_columns(
 def described_rows(
     length: int, size: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "{size} 3*{length}+6"]:
-    """Return what gives, multiplied with `enlarged_columns`, the convolution's rows."""
+    """Return the left factor of the convolution, whose right factor is `enlarged_columns`."""
     return torch.cat([shifted_interpolation(length, size, dtype, device), shifted_places(size, dtype, device)], dim=1)
 
 
 def place_weights(
     weight: Float[Tensor, "o 8 3 3"], bias: Float[Tensor, " o"], size: tuple[int, int]
 ) -> Float[Tensor, "6 6 o"]:
-    """Return the weights of pairs of a function of y and one of x that convolve coordinates and add a bias.
+    """Return the weights of products of a function of y and a function of x that convolve coordinates and add a bias.
 
-    The coordinates are those of `models.spatial.coordinates`: all are the first corner's but for a constant.
+    The functions are those of `shifted_places`. Each of the coordinates of `models.spatial.coordinates` is a constant,
+    or xmin or ymin plus a constant.
     """
     height, width = size
     xmin, ymin, xmax, ymax, xctr, yctr, x_size, y_size = rearrange(weight, "o k y x -> k y x o")
@@ -82,7 +82,7 @@ def place_weights(
 def shifted_interpolation(
     length: int, size: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None
 ) -> Float[Tensor, "n m"]:
-    """Return U: its blocks interpolate `length` values to `size` and shift the result by -1, 0 and 1."""
+    """Return the matrix U: three blocks that interpolate `length` values to `size`, shifted by -1, 0 and 1 rows."""
     with torch.inference_mode(False), torch.no_grad():
         unit = torch.eye(length, dtype=torch.float64)[:, None]
         matrix = functional.interpolate(unit, size=size, mode="linear", align_corners=False)[:, 0].T
@@ -91,13 +91,13 @@ def shifted_interpolation(
 
 @lru_cache(maxsize=64)
 def shifted_places(size: int, dtype: torch.dtype, device: torch.device | None = None) -> Float[Tensor, "n 6"]:
-    """Return one and the first corner's coordinate of `size` positions, each shifted by -1, 0 and 1."""
+    """Return the functions 1 and xmin (or ymin) of `size` positions as columns, each shifted by -1, 0 and 1 rows."""
     with torch.inference_mode(False), torch.no_grad():
         corners = torch.arange(size, dtype=torch.float64)[:, None] * 2 / size - 1
         return torch.cat([shifted(torch.ones_like(corners)), shifted(corners)], dim=1).to(device, dtype)
 
 
 def shifted(matrix: Float[Tensor, "n m"]) -> Float[Tensor, "n 3*m"]:
-    """Return the matrix with its rows shifted by -1, 0 and 1, zeros coming in."""
+    """Return three copies of the matrix side by side, their rows shifted by -1, 0 and 1 and filled with zeros."""
     framed = functional.pad(matrix, (0, 0, 1, 1))
     return torch.cat([framed[shift : shift + len(matrix)] for shift in range(3)], dim=1)

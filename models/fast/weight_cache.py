@@ -1,4 +1,4 @@
-"""What depends on weights alone, kept from one evaluation to the next."""
+"""A cache of values that depend only on weights, kept from one forward pass to the next."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
@@ -10,17 +10,17 @@ Value = TypeVar("Value")
 
 
 class WeightCache(Generic[Value]):
-    """One value, kept until the weights that it was computed from change; nothing is kept where gradients are wanted.
+    """A cache of one value, valid until the weights from which it was computed change; it is off if gradients are on.
 
-    A change shows in a tensor's version, or in its sum where it was made behind autograd's back (`.data`). A copy of a
-    network keeps nothing at first.
+    A change is detected by a tensor's version counter, or by its sum if autograd did not see it (`.data`). Copies and
+    pickles of the cache are empty.
     """
 
     def __init__(self) -> None:
         self.latest: tuple[Hashable, Value] | None = None
 
     def get(self, weights: Sequence[Tensor], setting: Hashable, compute: Callable[[], Value]) -> Value:
-        """Return what `compute` returns for these weights and this setting, computed now or before."""
+        """Return the cached value, or the result of `compute` if the weights or the setting have changed."""
         if torch.is_grad_enabled():
             self.latest = None
             return compute()
@@ -28,7 +28,7 @@ class WeightCache(Generic[Value]):
         latest = self.latest
         if latest is not None and latest[0] == key:
             return latest[1]
-        self.latest = None  # before the next one is made, for the sake of memory
+        self.latest = None  # freed before the next value is computed, to save memory
         with torch.inference_mode(False), torch.no_grad():
             value = compute()
         self.latest = (key, value)
@@ -42,7 +42,7 @@ class WeightCache(Generic[Value]):
 
 
 def fingerprint(weights: Sequence[Tensor]) -> Hashable:
-    """Return what changes when a weight is replaced, moved, cast or changed."""
+    """Return a value that changes if a weight is replaced, moved, cast or modified."""
     sums = torch.stack([weight.detach().sum().double() for weight in weights]).tolist()
     return tuple(
         (weight.data_ptr(), str(weight.device), weight.dtype, -1 if weight.is_inference() else weight._version, total)

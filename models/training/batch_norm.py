@@ -62,7 +62,8 @@ class ProcessGroupBatchNorm(_BatchNorm):
         variance = AllReduceSum.apply(centred.square().sum(axes) * int(self.counts)) / values
         self.remember(mean.detach(), variance.detach() * (values / (values - 1)))
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return (centred * scale.reshape(spread) + self.bias.reshape(spread)).to(input.dtype)
+        normalised: Tensor = centred * scale.reshape(spread) + self.bias.reshape(spread)
+        return normalised.to(input.dtype)
 
     @torch.no_grad()
     def remember(self, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"]) -> None:

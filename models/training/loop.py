@@ -264,8 +264,8 @@ def validation_loss(training: Training) -> float | None:
         for batch in prefetched(training.source.batch, [share for share in shares if share]):
             loss = training.losses(batch).sum().item()
             total += torch.tensor([loss * len(batch.words), len(batch.words)], dtype=torch.float64)
-    loss, samples = all_reduce_sum(total, training.device).tolist()
-    return loss / samples
+    loss_sum, samples = all_reduce_sum(total, training.device).tolist()
+    return float(loss_sum) / int(samples)
 
 
 def learning_rate(settings: TrainingSettings, epoch: int) -> float:

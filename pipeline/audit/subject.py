@@ -42,7 +42,7 @@ class Node:
     @property
     def attempt(self) -> Path:
         """Return the folder of the artifact's files. Raises ValueError if there is no manifest."""
-        return self.place.folder / self.known["attempt"]
+        return self.place.folder / str(self.known["attempt"])
 
     @property
     def known(self) -> Manifest:
@@ -96,7 +96,7 @@ def task_parameters(node: Node) -> dict[str, Any]:
     stage = BY_NAME[node.place.stage]
     own = node.label if node.manifest is None else str(node.manifest["label"])
     role, _, stream = own.partition(" ")
-    names = {name for name, _ in stage.get_params()}
+    names = {name for name, _ in stage.get_params()}  # type: ignore[no-untyped-call]
     found: dict[str, Any] = {}
     if "role" in names:
         found["role"] = role.partition("/")[0]

@@ -87,7 +87,7 @@ def read(store: Path, name: str) -> dict[str, Any]:
     content = path.read_bytes()
     if not _is(name, content):
         raise DamagedCatalogue(f"{path} was changed after it was written; run again, which writes it anew")
-    document = json.loads(content)
+    document: dict[str, Any] = json.loads(content)
     for entry in document["sets"].values():
         entry["of_shard"] = {}
         for video in entry["videos"]:

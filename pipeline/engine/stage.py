@@ -169,19 +169,17 @@ class Stage(luigi.Task):
 
     def artifact(self) -> Artifact | None:
         """Return the artifact, published or not, or None while an input does not exist."""
-        if "_artifact" not in self.__dict__:
-            ingredients = self.ingredients()
-            if ingredients is None:
-                return None
-            self.__dict__["_artifact"] = Artifact(Path(self.store), self.stage, digest(ingredients))
-        return self.__dict__["_artifact"]
+        known: Artifact | None = self.__dict__.get("_artifact")
+        if known is None and (ingredients := self.ingredients()) is not None:
+            known = self.__dict__["_artifact"] = Artifact(Path(self.store), self.stage, digest(ingredients))
+        return known
 
     def content(self) -> str | None:
         """Return the content hash of the published artifact, or None."""
-        if self.__dict__.get("_content") is None:
-            artifact = self.artifact()
-            self.__dict__["_content"] = None if artifact is None else artifact.content()
-        return self.__dict__["_content"]
+        known: str | None = self.__dict__.get("_content")
+        if known is None and (artifact := self.artifact()) is not None:
+            known = self.__dict__["_content"] = artifact.content()
+        return known
 
 
 def _compact(values: Mapping[str, Any]) -> str:

@@ -186,7 +186,8 @@ def _labelled_frame(job: StageJob, sample: Sample) -> np.ndarray:
         return np.full((size, size, 3), GREY, np.uint8)
     frames = ShardReader(job.inputs["Frames"][sample["shard"]] / "frames.h5")
     clip = frames.read("frames", frames.ids.index(sample["clip"]))
-    return clip[len(clip) // 2]
+    labelled: np.ndarray = clip[len(clip) // 2]
+    return labelled
 
 
 def overlaid(frame: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

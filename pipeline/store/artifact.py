@@ -90,7 +90,7 @@ class Artifact:
         except FileNotFoundError:
             return None
         try:
-            manifest = json.loads(text)
+            manifest: dict[str, Any] = json.loads(text)
             seal = manifest.pop("seal")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise DamagedManifest(f"{path} is damaged ({error})") from error
@@ -116,7 +116,7 @@ class Artifact:
         manifest = self.manifest()
         if manifest is None:
             raise StoreError(f"{self.folder} holds no published artifact; run its stage first")
-        return self.folder / manifest["attempt"]
+        return self.folder / str(manifest["attempt"])
 
     def damaged(self) -> list[str]:
         """Return the names of the published files whose SHA-256 differs from the manifest; reads all the files."""

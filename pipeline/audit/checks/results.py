@@ -170,7 +170,8 @@ def _original(sample: Sample, frames: Mapping[str, Any]) -> Mask | None:
 
 def _union(frame: Mapping[str, Any]) -> Mask:
     masks = [scores.unpacked(instance["mask"]) for instance in frame["instances"].values()]
-    return np.logical_or.reduce(masks)
+    union: Mask = np.logical_or.reduce(masks)
+    return union
 
 
 def _several(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:

@@ -299,7 +299,12 @@ def opened(process: int) -> set[str]:
 def test_a_hanging_decoder_without_a_parent_is_ended_by_its_alarm(tmp_path: Path) -> None:
     path = tmp_path / "nobody_writes.mp4"
     os.mkfifo(path)
-    request = {"path": str(path), "wanted": [0], "witness": False, "limit_seconds": 0.2 - decoder_worker.GRACE_SECONDS}
+    request = {
+        "path": str(path),
+        "wanted": [0],
+        "with_pyav": False,
+        "limit_seconds": 0.2 - decoder_worker.GRACE_SECONDS,
+    }
     command = [sys.executable, "-m", decoder_worker.__name__]
     pipe, root = subprocess.PIPE, Path(decoder_worker.__file__).parents[2]
     child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=root)
