@@ -1,4 +1,4 @@
-"""Reader of A2D (Xu et al., CVPR 2015) with A2D-Sentences (Gavrilyuk et al., CVPR 2018), in the distributed layout.
+"""Reader of A2D (Xu et al., CVPR 2015) with A2D-Sentences (Gavrilyuk et al., CVPR 2018), in their published layout.
 
 root/Release/videoset.csv                                     no header; ninth column 0 = train, 1 = test
 root/Release/clips320H/<video>.mp4                            or clips320; upper or lower case
@@ -140,7 +140,7 @@ def read_missed(path: Path) -> tuple[str, ...]:
 
 
 def read_instances(path: Path, height: int, width: int) -> Instances:
-    """Read the instances of one annotation file (MATLAB v7.3: the axes are reversed; one instance has only two axes).
+    """Read the instances of one annotation file (MATLAB v7.3: the axes are reversed; a single mask has only two axes).
 
     The labels are read from `id`; they are 0 if the file has no `id`. Raises MissingFile, MalformedAnnotations,
     MaskSizeMismatch."""

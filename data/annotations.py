@@ -1,4 +1,4 @@
-"""Functions shared by the readers of A2D and J-HMDB: parsing text files, cleaning sentences, checking masks; errors."""
+"""Functions and errors shared by the readers of A2D and J-HMDB: text files, sentences and binary masks."""
 
 import csv
 import os

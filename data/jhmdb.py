@@ -1,4 +1,4 @@
-"""Reader of J-HMDB (Jhuang et al., ICCV 2013) with JHMDB-Sentences (Gavrilyuk et al., CVPR 2018), a test set only.
+"""Reader of J-HMDB (Jhuang et al., ICCV 2013) with JHMDB-Sentences (Gavrilyuk et al., CVPR 2018), used as a test set.
 
 root/jhmdb_annotation.txt                                     or root/text_annotations/jhmdb_annotation.txt
 root/puppet_mask/<action>/<video>/puppet_mask.mat             MATLAB v5, part_mask (height, width, T)

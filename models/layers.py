@@ -36,7 +36,7 @@ class Layers(nn.Module):
 
 
 class Upsampler(nn.Sequential):
-    """Upsampling by four: a transposed convolution and a 3x3 convolution, with no activation between them."""
+    """Upsampling by four: a transposed and a 3x3 convolution, with no activation between them (as the authors)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(

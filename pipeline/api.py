@@ -1,9 +1,9 @@
-"""What other programs may import: the networks, and the authors' checkpoint.
+"""The public API for other programs: the networks, and the loader of the authors' checkpoint.
 
     from pipeline.api import ACGA, I3D, load_reference
 
-These names stay where they are; everything else may move from one release to the next. Nothing in the project imports
-this module.
+These names are stable; all other modules may change from one release to the next. Nothing in the project imports this
+module.
 """
 
 from models.acga import ACGA

@@ -1,9 +1,9 @@
-"""The command `acga`. This module lists the commands; each one is a module of its own below `pipeline.commands`.
+"""The command `acga`, which lists its subcommands; each of them is a module below `pipeline.commands`.
 
-A command's module is imported when the command is called, so that `acga --help` loads none of them.
+The module of a subcommand is imported when the subcommand is called, so that `acga --help` imports none of them.
 
-Exit codes: 0 done, 1 the answer is no, 2 usage or config, 3 a stage failed, 130 interrupted. With --json, one
-document goes to standard output; everything else goes to standard error.
+Exit codes: 0 done, 1 the answer is no, 2 usage or config, 3 a stage failed, 130 interrupted. With --json, one JSON
+document is written to standard output, and everything else to standard error.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
+    """A click group that imports the module of a command when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for section in COMMANDS.values() for name in section]
@@ -70,13 +70,13 @@ class LazyGroup(click.Group):
 )
 def acga() -> None:
     """From raw videos and sentences to masks, every stage cached."""
-    from pipeline.engine.logs import configure_logging  # imported here because `acga --help` logs nothing
+    from pipeline.engine.logs import configure_logging  # imported here so that `acga --help` does not load it
 
     configure_logging()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command and return its exit code. Raises any error that is not meant for users."""
     try:
         code: int = acga.main(arguments, prog_name="acga", standalone_mode=False)
         return code or DONE
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Print an error that is meant for users and return its exit code; any other error is a bug and is raised."""
+    """Print an error that is meant for users and return its exit code; raise any other error, which is a bug."""
     from pipeline.runs.run import StageFailed
     from pipeline.store import disk_errors
     from pipeline.store.artifact import StoreError

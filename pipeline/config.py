@@ -1,7 +1,7 @@
-"""The experiment: one TOML file, checked key by key before anything runs.
+"""The config of an experiment: one TOML file, which is validated key by key before anything runs.
 
-Each section is a frozen model (`pipeline.sections`) that knows its bounds and refuses unknown keys. Sections say how
-results are made; where things lie (`dataset.*.root`) and how they are run (workers, store) never enters a key.
+Each section is a frozen pydantic model (`pipeline.sections`) that checks its bounds and rejects unknown keys. Sections
+determine the results; the location of data (`dataset.*.root`), the workers and the store are not part of a task's key.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from pipeline.sections.visual import VisualSection
 
 
 class ConfigError(ValueError):
-    """A config that cannot be run: which key, what was found, what is allowed."""
+    """Error raised if a config cannot be run; the message names the key, the value found and the values allowed."""
 
 
 class Config(Section):
-    """A whole experiment."""
+    """The validated config of a whole experiment, with one field per section."""
 
     datasets: dict[str, DatasetSection]
     train: SetSection | None = None
@@ -54,13 +54,13 @@ class Config(Section):
 
     @property
     def sets(self) -> dict[str, SetSection]:
-        """The roles of this experiment: test, and train unless a checkpoint is given."""
+        """Return the sections of the roles that this config has: test, and train if there is such a section."""
         roles = {"train": self.train, "test": self.test}
         return {role: section for role, section in roles.items() if section is not None}
 
     @property
     def files(self) -> dict[str, str]:
-        """Raw files that sections name: config key -> path."""
+        """Return the raw files that the config names, as a dict from config key to path."""
         named = {
             "text.vectors": self.text.vectors,
             "visual.weights": self.visual.weights if "rgb" in self.streams else "",
@@ -72,11 +72,11 @@ class Config(Section):
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """What networks are trained on: "rgb", "flow", or one on each."""
+        """Return the streams, "rgb" or "flow" or both, each of which has its own network."""
         return ("rgb", "flow") if self.visual.modality == "both" else (self.visual.modality,)
 
     def subset(self, names: Iterable[str]) -> str:
-        """Some sections as compact JSON, the form in which tasks carry them."""
+        """Return the named sections as compact JSON, the form in which tasks store them."""
         return json.dumps({name: getattr(self, name).model_dump() for name in sorted(names)}, separators=(",", ":"))
 
     @model_validator(mode="after")
@@ -123,10 +123,10 @@ class Config(Section):
 
 
 def load(path: Path, overrides: Iterable[str]) -> Config:
-    """The config of a TOML file with `section.key=value` overrides, values written as in TOML (strings also bare).
+    """Read the config from a TOML file, with `section.key=value` overrides (TOML values; strings may be unquoted).
 
-    A file that begins with `extends = "other.toml"` says only what differs from another one in the same folder.
-    Raises `ConfigError` that names the key, what was found and what is allowed.
+    A file with `extends = "other.toml"` contains only the differences from another file in the same folder.
+    Raises `ConfigError`, which names the key, the value found and the values allowed.
     """
     table = _table(path, ())
     for override in overrides:
@@ -139,7 +139,7 @@ def load(path: Path, overrides: Iterable[str]) -> Config:
 
 
 def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict[str, Any]]:
-    """Sections from the form that `Config.subset` writes, checked again as they would be in a config."""
+    """Return the validated sections from the compact JSON that `Config.subset` writes."""
     sections = {}
     for name, values in json.loads(compact).items():
         section: type[Section] = model.model_fields[name].annotation  # type: ignore[assignment]
@@ -148,7 +148,10 @@ def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict
 
 
 def _table(path: Path, extending: tuple[str, ...]) -> dict[str, Any]:
-    """A file with what it extends below it; `extending` are the files that extend it, by name."""
+    """Read a TOML file, merged over the file that it extends; `extending` are the names of the files that extend it.
+
+    Raises `ConfigError` if a file cannot be read, is not valid TOML or extends itself.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -166,14 +169,17 @@ def _table(path: Path, extending: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _merged(below: Any, above: Any) -> Any:
-    """A section of a config over that of the one it extends, key by key."""
+    """Return the values `above` merged over the values `below`, key by key; None stands for a missing value."""
     if isinstance(below, dict) and isinstance(above, dict):
         return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
     return below if above is None else above
 
 
 def _datasets(table: dict[str, Any]) -> dict[str, Any]:
-    """Data sets by name. [dataset] describes the only one, or is what every [dataset.NAME] starts from."""
+    """Return the data sets by name. [dataset] describes the only data set or holds defaults for each [dataset.NAME].
+
+    Raises `ConfigError` if [dataset] is missing or one of its defaults has no effect.
+    """
     shared = table.pop("dataset", None)
     if not isinstance(shared, dict):
         raise ConfigError("the section [dataset] is missing: kind, root, shards, exclude, groups")
@@ -190,6 +196,7 @@ def _datasets(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` override in the table. Raises `ConfigError`."""
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
     if not equals or len(parts) < 2 or not all(parts):
@@ -206,7 +213,7 @@ def _apply(table: dict[str, Any], override: str) -> None:
 
 
 def _first(error: ValidationError) -> str:
-    """The first failure in words: key, what was found, what is allowed."""
+    """Return a message for the first failure: the key, the value found and the values allowed."""
     failure: Mapping[str, Any] = error.errors()[0]
     key = ".".join(str(part) for part in failure["loc"]).removeprefix("datasets.")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

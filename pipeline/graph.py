@@ -1,4 +1,4 @@
-"""The whole pipeline on one page: what depends on what.
+"""The graph of the pipeline's stages and their dependencies.
 
     raw videos -+- Frames --+------------------ VisualFeatures -+
                 |           +- Flow ------------^ (if asked)    |
@@ -7,11 +7,11 @@
                 +- Masks ----------------^ ---------------------+
     sentences ---- TextFeatures --------------------------------+
 
-A stream is what a network sees: "rgb" or "flow". There is one, or one of each, whose predictions are fused.
+A stream is the input of a network: "rgb" or "flow". A config has one stream, or both, whose predictions are fused.
 
-Classes only declare: the module that makes the artifact, the config sections that it reads, the raw records that it is
-about, and its inputs. `pipeline.engine.stage` says how a task is identified, `pipeline.engine.build` how it is
-built and published; the module below `pipeline.stages` that is named here makes the artifact's files.
+Each class only declares the module below `pipeline.stages` that makes the artifact's files, the config sections that
+the stage reads, the raw records that the artifact covers, and its inputs. `pipeline.engine.stage` defines the identity
+of a task, and `pipeline.engine.build` builds and publishes its artifact.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.engine.runnable import RunnableStage
 from pipeline.engine.stage import Stage
 
 BACKBONE = ("visual.backbone", "visual.batch_norm", "visual.frames", "visual.seed", "visual.width")
-"""What a backbone is before it has weights."""
+"""The config keys that define a backbone without pretrained weights."""
 
 
 class OfRole(RunnableStage):
@@ -71,7 +71,7 @@ class OfStream(RunnableStage):
         return {"stream": self.stream}
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The sections without what says something about the other stream alone."""
+        """Return the sections without visual.modality and without the key of the other stream's weights."""
         sections = super().settings()
         others = ("modality", "flow_weights" if self.stream == "rgb" else "weights")
         return sections | {"visual": {key: value for key, value in sections["visual"].items() if key not in others}}
@@ -97,7 +97,7 @@ class Frames(OfShard):
 
 
 class Flow(OfShard):
-    """The optical flow of each clip; only where visual.modality asks for it."""
+    """The optical flow of each clip, if visual.modality is "flow" or "both"."""
 
     implementation = "pipeline.stages.flow"
     reads = ("flow",)
@@ -109,7 +109,7 @@ class Flow(OfShard):
 
 
 class Masks(OfShard):
-    """The mask of each instance in each labelled frame, at three resolutions and in the frame's own size."""
+    """The mask of each instance in each labelled frame, at three resolutions and at the original size of the frame."""
 
     implementation = "pipeline.stages.masks"
     reads = ("frames.size", "masks")
@@ -131,7 +131,7 @@ class TextFeatures(OfRole):
 
 
 class PretrainedTrunk(OfStream):
-    """The trunk, pretrained on the actor and action labels of the train set; only for visual.weights = "pretrain"."""
+    """The trunk pretrained on the actor and action labels of the train set, if visual.weights is "pretrain"."""
 
     implementation = "pipeline.stages.trunk"
     reads = ("compute", "pretrain", *BACKBONE)
@@ -142,7 +142,7 @@ class PretrainedTrunk(OfStream):
 
 
 class VisualFeatures(OfStream, OfShard):
-    """I3D up to mixed_4e (or a ResNet's trunk), one row a labelled frame, however many sentences it has."""
+    """The output of the trunk (of I3D, at mixed_4e, or of a ResNet): one row per labelled frame, for all sentences."""
 
     implementation = "pipeline.stages.visual"
     reads = ("compute", "visual")
@@ -156,7 +156,7 @@ class VisualFeatures(OfStream, OfShard):
 
 
 class Imported(OfRole):
-    """The samples of a folder in the authors' layout: with dataset.kind = "reference" it stands for all before it."""
+    """The samples of a folder in the authors' layout, which replace earlier stages; for dataset.kind "reference"."""
 
     implementation = "pipeline.stages.imported"
     carries = ("visual",)
@@ -171,7 +171,7 @@ class Imported(OfRole):
 
 
 class Samples(OfRole):
-    """The table of (clip, query, mask) references of the clips that could be decoded; no tensors."""
+    """The table of references to clip, query and mask, for the clips that could be decoded; it contains no tensors."""
 
     implementation = "pipeline.stages.samples"
     consumes = (Frames, Masks)
@@ -184,11 +184,11 @@ class Samples(OfRole):
 
 
 REFERRED: tuple[type[Stage], ...] = (Samples, TextFeatures, VisualFeatures, Masks, Imported)
-"""All that the samples of a role refer to."""
+"""The stages that hold the samples of a role and the data to which they refer."""
 
 
 class TrainedModel(OfStream):
-    """ACGA, trained on the train set; or model.checkpoint in our format, if one is given."""
+    """ACGA trained on the train set, or the network of model.checkpoint in our format if one is given."""
 
     implementation = "pipeline.stages.model"
     reads = ("compute", "model", "text.dim", "training", *BACKBONE, "visual.weights", "visual.flow_weights")
@@ -202,7 +202,7 @@ class TrainedModel(OfStream):
 
 
 class Predictions(RunnableStage):
-    """The masks of both protocols for every test sample."""
+    """The predicted masks of both protocols for every test sample."""
 
     implementation = "pipeline.stages.predictions"
     reads = ("compute", "model.mode", "prediction")
@@ -215,7 +215,7 @@ class Predictions(RunnableStage):
 
 
 class Metrics(RunnableStage):
-    """Every figure under its protocol's name."""
+    """The scores of the predictions under both protocols."""
 
     implementation = "pipeline.stages.metrics"
     reads = ("metrics",)
@@ -226,7 +226,7 @@ class Metrics(RunnableStage):
 
 
 class Report(RunnableStage):
-    """One page: metrics beside the published ones, loss curves, and samples with their masks."""
+    """The report page: metrics beside the published ones, loss curves, and samples with their masks."""
 
     implementation = "pipeline.stages.report"
     reads = ("frames.size", "report")
@@ -243,7 +243,7 @@ class Report(RunnableStage):
         ]
 
     def of_seed(self, stage: type[Stage], offset: int) -> Stage:
-        """A task of the same experiment but for the seeds of the network and its training."""
+        """Return a task of the same experiment with `offset` added to the seeds of [model] and [training]."""
         seeded = {
             name: self.values[name] | {"seed": self.values[name]["seed"] + offset} for name in ("model", "training")
         }
@@ -271,7 +271,10 @@ STAGES: tuple[type[Stage], ...] = (
 
 
 def root(config: Config, store: Path, journal: Path, digest: str, until: str) -> list[Stage]:
-    """The tasks of the stage `until`, from which Luigi finds everything upstream; one task where it has no shards."""
+    """Return the tasks of the stage `until`, from which Luigi finds all upstream tasks.
+
+    There is one task for each combination of role, stream and shard that the stage has.
+    """
     (stage,) = (stage for stage in STAGES if stage.__name__ == until)
     values = {name: getattr(config, name).model_dump() for name in stage.needs()}
     raw = catalogue.read(store, digest)
@@ -281,7 +284,7 @@ def root(config: Config, store: Path, journal: Path, digest: str, until: str) ->
 
 
 def of_role(task: Stage, role: str, stages: Sequence[type[Stage]], of_streams: Sequence[str] = ("rgb",)) -> list[Stage]:
-    """The tasks of some stages for all videos of a role; an imported role has one that stands for all of them."""
+    """Return the tasks of some stages for all videos of a role, or the single task `Imported` of an imported role."""
     if task.raw["sets"][role]["kind"] == "reference":
         return [task.upstream(Imported, role=role)]
     found = []
@@ -295,7 +298,7 @@ def of_role(task: Stage, role: str, stages: Sequence[type[Stage]], of_streams: S
 def parts_of(
     stage: type[Stage], raw: dict[str, Any], roles: Iterable[str], of_streams: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The parameters that tell the tasks of a stage apart."""
+    """Return the parameters (role, stream, shard) of each task of a stage."""
     parts: list[dict[str, Any]] = [{}]
     if issubclass(stage, OfRole):
         parts = [{"role": role} for role in roles]
@@ -307,12 +310,12 @@ def parts_of(
 
 
 def trunk(task: Stage, stream: str) -> list[Stage]:
-    """The pretrained trunk, where the config asks for one; only RGB is pretrained."""
+    """Return a list of the pretrained trunk's task, empty unless `stream` is "rgb" and its weights are "pretrain"."""
     wanted = stream == "rgb" and task.values["visual"]["weights"] == "pretrain"
     return [task.upstream(PretrainedTrunk, stream=stream)] if wanted else []
 
 
 def streams(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """What networks see."""
+    """Return the streams of the section [visual], each of which has its own network."""
     modality = values["visual"]["modality"]
     return ("rgb", "flow") if modality == "both" else (modality,)

@@ -93,7 +93,7 @@ def _outlined(canvas: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
 
 
 def _paste(image: UInt8[np.ndarray, "h w 3"], owner: UInt8[np.ndarray, "h w"], sticker: _Sticker, number: int) -> None:
-    """Blend the sticker over the image; pixels with an alpha of at least 128 are set to `number` in `owner`."""
+    """Blend the sticker over the image; where its alpha is at least 128, set `owner` to `number`."""
     size, side = image.shape[0], sticker.pixels.shape[0]
     top, left = max(sticker.top, 0), max(sticker.left, 0)
     bottom, right = min(sticker.top + side, size), min(sticker.left + side, size)

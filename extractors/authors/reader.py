@@ -38,7 +38,7 @@ class ReferenceSample:
 
 @dataclass(frozen=True)
 class Place:
-    """The location of an array: the file, the format string of its HDF5 dataset name, and the axes before those of a row."""
+    """The place of an array: the file, the format of the HDF5 dataset's name, and the axes before those of a row."""
 
     file: str
     dataset: str
@@ -62,8 +62,8 @@ def places(modality: str) -> dict[str, Place]:
 class ReferenceFolder:
     """A folder in the authors' layout, which is checked at construction. Each process that reads opens its own files.
 
-    `modality` ("rgb", "flow") may be None if the folder holds only one of them. Boxes are not checked, since they are not
-    used. Raises WrongReference if the layout differs, CorruptReference if a file cannot be opened."""
+    `modality` ("rgb", "flow") may be None if the folder holds only one of them. Boxes are not checked, since they are
+    not used. Raises WrongReference if the layout differs, CorruptReference if a file cannot be opened."""
 
     def __init__(self, path: Path, modality: str | None = None) -> None:
         self.path = path

@@ -1,9 +1,9 @@
 """Writing of a feature folder in the authors' layout, row by row; an interrupted export can be continued.
 
-HDF5 cannot continue a file whose writer was killed. Therefore each file is first created completely, with every dataset
-allocated, contiguous and without filters, and closed; the rows are then written as bytes at the offsets of the datasets.
-`.export.json` contains the number of rows on the disk; the text files get their final names last. For the layout see
-`extractors.authors.reader`.
+HDF5 cannot continue a file whose writer was killed. Therefore each file is first created completely, with every
+dataset allocated, contiguous and without filters, and closed. The rows are then written as bytes at the offsets of
+the datasets. `.export.json` contains the number of rows on the disk; the text files get their final names last. For
+the layout see `extractors.authors.reader`.
 """
 
 import csv
@@ -31,8 +31,8 @@ _FLOAT, _BYTE = np.dtype("<f4"), np.dtype("u1")
 
 @dataclass(frozen=True)
 class ReferenceLayout:
-    """The shapes of a row: visual features (channels, time, height, width), word vectors (positions, dimensions) and the side
-    of the large mask, a multiple of 16."""
+    """The shapes of a row: visual features (channels, time, height, width), word vectors (positions, dimensions) and
+    the side of the large mask, a multiple of 16."""
 
     features: tuple[int, int, int, int]
     words: tuple[int, int]
@@ -55,10 +55,10 @@ class ReferenceRow:
 class ReferenceWriter:
     """An export of `splits` ("train", "test" -> samples) into `folder`, which must be new, empty or of the same export.
 
-    `content` identifies the values to write, for example by a digest of their sources. Exports are the same if `content`,
-    the samples, the layout and the modality ("rgb", "flow") are equal. Nothing is written before `write` is called.
-    Raises WrongExport if the arguments are invalid, ForeignFolder if the folder holds anything else, DamagedExport if the
-    files of an earlier attempt were changed, NoRoom."""
+    `content` identifies the values to write, for example by a digest of their sources. Two exports are the same if
+    `content`, the samples, the layout and the modality ("rgb", "flow") are equal. The constructor writes nothing.
+    Raises WrongExport if the arguments are invalid, ForeignFolder if the folder holds anything else, DamagedExport if
+    the files of an earlier attempt were changed, NoRoom if the disk does not have enough free space."""
 
     def __init__(
         self,
@@ -107,11 +107,11 @@ class ReferenceWriter:
         progress: Callable[[int, int], None] | None = None,
         mark_every: int = 32,
     ) -> int:
-        """Write all remaining rows, obtained in order from `row(split, number)`, and return their number; 0 if finished.
+        """Write all remaining rows, given in order by `row(split, number)`, and return their number; 0 if finished.
 
-        `progress(done, total)` is called after every row. Every `mark_every` rows the files are flushed to the disk and the
-        number of rows is recorded, so at most `mark_every` rows are written again after a kill. One row is held in memory.
-        Raises WrongReferenceRow; the rows recorded before it are kept."""
+        `progress(done, total)` is called after every row. Every `mark_every` rows the files are flushed to the disk and
+        the number of rows is recorded, so at most `mark_every` rows are written again after a kill. Only one row is in
+        memory. Raises WrongReferenceRow; the rows recorded before it are kept."""
         if self._finished:
             return 0
         first = self._done

@@ -11,9 +11,9 @@ from extractors.comparison.replay import ROUNDINGS, STAGES, RawClip, Recipe, Rep
 from extractors.shards.float16 import FeatureOutOfRange
 
 TOLERANCE = 2e-3  # largest relative error of an explanation (bfloat16 rounds by 2e-3)
-SAME_ERROR = 2.0**-10  # by which a float16 value may differ if float32 differs in its last bits
+SAME_ERROR = 2.0**-10  # error in float16 that differences in the last bits of float32 may cause
 SAME_DISTANCE = 1e-4  # half of the distance that float16 rounding causes
-CLEARLY = 4.0  # minimum factor by which it is nearer than the unchanged recipe, or than the recipe's own rounding
+CLEARLY = 4.0  # factor by which an explanation must be nearer than A's recipe, and a rounding than the recipe's own
 TIE = 1.1  # distances up to TIE times the smallest one, plus CHANCE, count as equal
 CHANCE = 1e-6  # difference between distances that the last bits of float32 can cause
 

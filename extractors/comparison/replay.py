@@ -175,7 +175,7 @@ class Replayer:
         self._folded_for: tuple[float, str] | None = None
 
     def features(self, clip: RawClip, recipe: Recipe) -> Features:
-        """Return the clip's features. With the recipe, batch and threads of a run they equal the features stored by it.
+        """Return the clip's features; with the recipe, batch and threads of a run, they equal its stored features.
 
         Raises FramesMissing; FeatureOutOfRange if a value is too large for rounding to float16."""
         trunk = self._trunk(recipe.eps, recipe.arithmetic)

@@ -1,4 +1,4 @@
-"""Chunks of an HDF5 array as they lie on disk: what compresses them best, and what they hold."""
+"""Compression and decompression of the chunks of HDF5 arrays."""
 
 import os
 from collections.abc import Iterable
@@ -10,17 +10,17 @@ import zstandard
 from einops import rearrange
 from jaxtyping import UInt8
 
-LEVEL = 3  # of Zstandard: higher ones take several times longer for a few percent
+LEVEL = 3  # of Zstandard; higher levels take several times longer and save a few percent
 
 Codec = Literal["none", "zstd", "shuffle+zstd"]
 Bytes = UInt8[np.ndarray, " n"]
 
 
 def smallest_codec(rows: Iterable[np.ndarray]) -> Codec:
-    """The codec that takes the fewest bytes for these rows together, by measurement; "zstd" where they are equal."""
+    """Return the codec that takes the fewest bytes for these rows in total; "zstd" if they are equal."""
     plain = shuffled = 0
     for row in rows:
-        if row.itemsize == 1:  # there is nothing to shuffle
+        if row.itemsize == 1:  # single bytes cannot be shuffled
             return "zstd"
         plain += compressed_bytes(row, "zstd")
         shuffled += compressed_bytes(row, "shuffle+zstd")
@@ -28,7 +28,7 @@ def smallest_codec(rows: Iterable[np.ndarray]) -> Codec:
 
 
 def compressed_bytes(row: np.ndarray, codec: Codec) -> int:
-    """Bytes that a row takes on disk as one chunk."""
+    """Return the number of bytes that a row takes on disk as one chunk."""
     if codec == "none":
         return row.nbytes
     data = np.ascontiguousarray(row).reshape(-1).view(np.uint8)
@@ -38,7 +38,7 @@ def compressed_bytes(row: np.ndarray, codec: Codec) -> int:
 
 
 class Chunk(NamedTuple):
-    """A chunk as it lies on disk, where that is for messages, and the contiguous array that it is to fill."""
+    """A chunk as stored: its description for messages, bytes and codec, and the contiguous array to fill."""
 
     where: str
     packed: bytes
@@ -47,9 +47,9 @@ class Chunk(NamedTuple):
 
 
 def decompress(chunks: Iterable[Chunk]) -> None:
-    """Fills each chunk's array, in threads while this one draws the next chunk. Raises DamagedChunk.
+    """Decompress each chunk into its array in worker threads, while the calling thread reads further chunks.
 
-    Damage that leaves a frame of the right size goes unnoticed, as it does in HDF5: a row's digest tells."""
+    Raises DamagedChunk. As in HDF5, damage that keeps the number of bytes is not detected; row digests detect it."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(_fill, chunks):
             pass
@@ -62,7 +62,7 @@ def _fill(chunk: Chunk) -> None:
         _decompress(chunk, shuffled)
         values = rearrange(target, "(n k) -> k n", k=chunk.out.itemsize)
         planes = rearrange(shuffled, "(k n) -> k n", k=chunk.out.itemsize)
-        for place, plane in enumerate(planes):  # one by one: numpy copies them together 10 times slower
+        for place, plane in enumerate(planes):  # one by one, which in numpy is 10 times faster than together
             values[place] = plane
     elif chunk.codec == "zstd":
         _decompress(chunk, target)
@@ -73,7 +73,7 @@ def _fill(chunk: Chunk) -> None:
 
 
 def _decompress(chunk: Chunk, target: Bytes) -> None:
-    """Straight into `target`: bytes that come from `decompress` and are copied take a sixth longer."""
+    """Decompress directly into `target`; copying the bytes from `decompress` takes a sixth longer."""
     try:
         with zstandard.ZstdDecompressor().stream_reader(chunk.packed) as stream:
             found = stream.readinto(target.data)
@@ -85,4 +85,4 @@ def _decompress(chunk: Chunk, target: Bytes) -> None:
 
 
 class DamagedChunk(ValueError):
-    """Bytes that are not what was compressed."""
+    """Raised if the bytes of a chunk cannot be decompressed to the expected size."""

@@ -1,4 +1,4 @@
-"""SHA-256 over arrays and their names: what a row of a shard is, apart from any file."""
+"""SHA-256 digests of named arrays, such as a row of a shard, independent of any file format."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def row_digest(id: str, arrays: Mapping[str, np.ndarray | np.generic]) -> bytes:
-    """The SHA-256 of a row's id and of the names, dtypes, shapes and values of its arrays."""
+    """Return the SHA-256 of a row's id and of the names, dtypes, shapes and values of its arrays."""
     digest = hashlib.sha256()
     update_digest(digest, "id", id)
     for name, value in sorted(arrays.items()):
@@ -18,18 +18,18 @@ def row_digest(id: str, arrays: Mapping[str, np.ndarray | np.generic]) -> bytes:
 
 
 def update_digest(digest: Any, *texts: str) -> None:
-    """Add texts to a digest, each with its length, so that no two lists of texts add the same."""
+    """Add texts to a digest, each preceded by its length, so that different lists of texts add different bytes."""
     for text in texts:
         encoded = text.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 
 def value_bytes(value: np.ndarray | np.generic) -> bytes:
-    """The values of an array in C order, little endian."""
+    """Return the values of an array as little-endian bytes in C order."""
     value = np.asarray(value)
     return np.ascontiguousarray(value, dtype=little_endian(value.dtype)).tobytes()
 
 
 def little_endian(dtype: np.dtype) -> np.dtype:
-    """The dtype in little endian order."""
+    """Return the dtype in little-endian byte order."""
     return dtype.newbyteorder("<")

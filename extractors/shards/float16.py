@@ -1,4 +1,4 @@
-"""Features as float16: half the bytes, 11 significant bits, and an error rather than a value that does not fit."""
+"""Conversion of features to scaled float16 and back; values that float16 cannot hold raise an error."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 LARGEST = float(np.finfo(np.float16).max)  # 65504
-_UNSCALED_FROM = 1.0  # a largest value below it lies too near float16's subnormal numbers, those under 2**-14
+_UNSCALED_FROM = 1.0  # below it, the largest value is too close to float16's subnormal numbers (< 2**-14)
 _SMALLEST_SCALE = 2.0**-126  # float32's smallest normal number
 
 Half = Float16[np.ndarray, "..."]
@@ -14,14 +14,14 @@ Single = Float32[np.ndarray, "..."]
 
 
 def to_float16(feature: Single, where: str) -> tuple[Half, float]:
-    """One row's features divided by a scale, and the scale: a power of two; 1.0 where the largest magnitude is at least
-    1 or all are zero, else such that it comes to lie in [2**14, 2**15).
+    """Return one row's features divided by a scale, and the scale, a power of two.
 
-    Every value of at least 2**-14 of the row's largest magnitude is kept with a relative error of at most 2**-11, every
-    other with an absolute one of at most 2**-25 of the largest; zeros stay zeros. `where` says whose features they are,
-    and after what. Raises FeatureOutOfRange where float16 cannot hold a value."""
+    The scale is 1.0 if the largest magnitude is 0 or at least 1. Otherwise it brings the largest magnitude into
+    [2**14, 2**15). Values of at least 2**-14 of the largest magnitude have a relative error of at most 2**-11, smaller
+    ones an absolute error of at most 2**-25 of the largest magnitude; zeros stay zeros. `where` describes the features
+    in messages. Raises FeatureOutOfRange if float16 cannot hold a value."""
     largest = float(np.abs(feature).max(initial=0.0))
-    if not largest <= LARGEST:  # also where it is not a number
+    if not largest <= LARGEST:  # also true for NaN
         raise FeatureOutOfRange(
             f"{where} reach {largest:g}; float16 holds {LARGEST:g}. Check visual.weights and visual.batch_norm: the two"
             " may not belong together."
@@ -33,9 +33,9 @@ def to_float16(feature: Single, where: str) -> tuple[Half, float]:
 
 
 def to_float32(half: Half, scale: float) -> Single:
-    """What `halved` was given, up to its rounding."""
+    """Return the features that `to_float16` was given, up to rounding."""
     return half.astype(np.float32) * np.float32(scale)
 
 
 class FeatureOutOfRange(ValueError):
-    """Features that float16 cannot hold."""
+    """Raised if float16 cannot hold a value of the features."""

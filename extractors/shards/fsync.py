@@ -1,11 +1,11 @@
-"""Files that a power cut cannot take back."""
+"""Durable writes: fsync of a file or a folder."""
 
 import os
 from pathlib import Path
 
 
 def fsync(path: Path) -> None:
-    """Wait until what was written to a file, or the names in a folder, are on the disk."""
+    """Wait until the content of a file, or the entries of a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Clips with the actor and action of every cell, read from shards one at a time."""
+"""Clips with the actor and action of each cell, read from shards one at a time."""
 
 import json
 from collections.abc import Sequence
@@ -13,20 +13,19 @@ from models.training.pretraining import LabelledClips
 
 
 class NoLabelledClips(ValueError):
-    """A train set without a clip to pretrain on."""
+    """Raised if the training set has no clip for pretraining."""
 
 
 class StoredClips:
-    """A `models.training.pretraining.LabelledClipSource` over Frames and Masks artifacts.
+    """A `models.training.pretraining.LabelledClipSource` that reads Frames and Masks artifacts.
 
-    Labels lie on the grid of the small masks. `videos` limits the clips to those of some videos; empty for all. Raises
-    `NoLabelledClips` where nothing is left.
-    """
+    Labels are on the grid of the small masks. `videos` selects the videos whose clips are used; empty selects all.
+    Raises NoLabelledClips if no clip is selected."""
 
     def __init__(self, frames: Sequence[Path], masks: Sequence[Path], videos: frozenset[str]) -> None:
         self._frames = [ShardReader(folder / "frames.h5") for folder in frames]
         self._masks = [ShardReader(folder / "masks.h5") for folder in masks]
-        self._labels: list[dict[str, list[tuple[int, int]]]] = []  # for each shard: clip -> (mask's row, label)
+        self._labels: list[dict[str, list[tuple[int, int]]]] = []  # per shard: clip -> (row of the mask, label)
         for folder, reader in zip(masks, self._masks, strict=True):
             rows = {name: row for row, name in enumerate(reader.ids)}
             truth = json.loads((folder / "truth.json").read_bytes())["clips"]
@@ -49,7 +48,7 @@ class StoredClips:
         return len(self._clips)
 
     def batch(self, indices: Sequence[int]) -> LabelledClips:
-        """The clips at these positions, in this order."""
+        """Return the clips at these positions, in this order."""
         clips, actors, actions = [], [], []
         for index in indices:
             shard, row, clip = self._clips[index]
@@ -64,7 +63,7 @@ class StoredClips:
         )
 
     def _cells(self, shard: int, clip: str) -> tuple[np.ndarray, np.ndarray]:
-        """Actor and action of each cell; 0 where there is none."""
+        """Return the actor and the action of each cell; 0 if the cell has none."""
         grid = self._masks[shard].shape("small")
         actors, actions = np.zeros(grid, np.int64), np.zeros(grid, np.int64)
         for row, label in self._labels[shard][clip]:

@@ -1,4 +1,4 @@
-"""The table of samples: which sentence means which mask in which clip."""
+"""The table of samples, which assigns to each sentence its mask in a clip."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TypedDict
 class Sample(TypedDict):
     """One sentence and one labelled frame.
 
-    `clip` is "<video>/<labelled frame>", `query` the id of the sentence, `mask` "<clip>/<instance>", empty unless
-    `shown`; `shard` is the position of the clip's shard, from 0; `group` is what identifies the actor, "" if unknown.
-    Imported samples have no `text`.
-    """
+    `clip` is "<video>/<labelled frame>"; `query` is the id of the sentence; `mask` is "<clip>/<instance>", or "" unless
+    `shown`; `shard` is the position of the clip's shard, from 0; `group` names what identifies the actor (see
+    `data.miniature.scenes.Sentence`), "" if unknown. `text` is None in imported samples."""
 
     id: str
     clip: str
@@ -27,8 +26,8 @@ class Sample(TypedDict):
 
 
 class SampleTable(TypedDict):
-    """The content of samples.json: the samples, the records that met a rule of `data.defects`, and the videos without
-    clips with the reasons."""
+    """The content of samples.json: the samples, the records that match each rule of `data.defects`, and the videos
+    without clips with the reasons."""
 
     samples: list[Sample]
     rules: dict[str, list[str]]
@@ -36,12 +35,12 @@ class SampleTable(TypedDict):
 
 
 def read_sample_table(folder: Path) -> SampleTable:
-    """The samples.json of a Samples artifact."""
+    """Read the samples.json of a Samples artifact."""
     table: SampleTable = json.loads((folder / "samples.json").read_bytes())
     return table
 
 
 def inputs_of_samples(inputs: Mapping[str, Sequence[Path]]) -> list[Sample]:
-    """The samples of the only Samples artifact among some inputs, which are given by stage."""
+    """Return the samples of the only Samples artifact among the inputs, which are given by stage."""
     (folder,) = inputs["Samples"]
     return read_sample_table(folder)["samples"]

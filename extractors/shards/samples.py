@@ -1,4 +1,4 @@
-"""Samples with their tensors, read from shards as they are needed: nothing is ever loaded whole."""
+"""Samples with their tensors, read from shards when they are needed; no array of features is loaded whole."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from models.training.samples import Batch
 
 
 class StoredSamples:
-    """A `models.training.samples.SampleSource` over Samples, TextFeatures, VisualFeatures and Masks artifacts.
+    """A `models.training.samples.SampleSource` that reads Samples, TextFeatures, VisualFeatures and Masks artifacts.
 
-    Features are float16 as stored, or float32 in batches with a clip whose row has a scale other than 1."""
+    Features are float16 as stored; a batch that contains a row with a scale other than 1 has float32 features."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class StoredSamples:
 
     @classmethod
     def of(cls, inputs: Mapping[str, Sequence[Path]], stream: str) -> "StoredSamples":
-        """The samples of artifacts, given by stage, with the features of a stream; shards in their order."""
+        """Open the samples of artifacts, given by stage, with the features of `stream`; shards keep their order."""
         (text,) = inputs["TextFeatures"]
         return cls(
             inputs_of_samples(inputs),
@@ -66,7 +66,7 @@ class StoredSamples:
         return len(self.samples)
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """The samples at these positions, in this order; the features of a clip once."""
+        """Return the samples at these positions, in this order; the features of each clip are included once."""
         wanted = [self.samples[index] for index in indices]
         clips = list(dict.fromkeys((sample["shard"], sample["clip"]) for sample in wanted))
         place = {clip: position for position, (_, clip) in enumerate(clips)}
@@ -82,11 +82,11 @@ class StoredSamples:
         )
 
     def _words(self, name: str, wanted: Sequence[Sample]) -> Float[Tensor, "b l d"]:
-        """The word vectors of samples, as they are or of the mirrored sentences."""
+        """Return the word vectors of samples: `name` is "words", or "mirrored" for the mirrored sentences."""
         return torch.from_numpy(np.stack([self._text.read(name, self._queries[sample["query"]]) for sample in wanted]))
 
     def _features(self, places: Sequence[tuple[int, int]]) -> Float[Tensor, "c f t h w"]:
-        """The features of clips, given by shard and row."""
+        """Return the features of clips, given by shard and row."""
         features = torch.from_numpy(read_rows("features", [(self._visual[shard], row) for shard, row in places]))
         scales = torch.from_numpy(np.stack([self._scales[shard][row] for shard, row in places]))
         if bool((scales == 1).all()):
@@ -97,7 +97,7 @@ class StoredSamples:
         return torch.from_numpy(np.stack([self._target(resolution, sample) for sample in wanted]))
 
     def _target(self, resolution: str, sample: Sample) -> np.ndarray:
-        """The mask of a sample; an empty one where the labelled frame does not show the instance."""
+        """Return the mask of a sample; all zeros if the labelled frame does not show the instance."""
         masks = self._masks[sample["shard"]]
         if not sample["shown"]:
             return np.zeros(masks.shape(resolution), np.uint8)
@@ -110,5 +110,5 @@ def _rows(reader: ShardReader) -> dict[str, int]:
 
 
 def _scales(reader: ShardReader) -> np.ndarray:
-    """What each row's features are multiplied by: its scale, or 1 in a shard that was written without scales."""
+    """Return the factor of each row's features: its stored scale, or 1 if the shard has no scales."""
     return reader.array("scale") if "scale" in reader.names else np.ones(len(reader), np.float32)

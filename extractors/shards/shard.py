@@ -1,11 +1,11 @@
-"""Shards: HDF5 files of rows, written once and read by many. The one module that knows the HDF5 layout.
+"""Shards: HDF5 files of rows, written once and read often. Only this module knows their HDF5 layout.
 
-/<name>       (rows, *shape)   one chunk a row: Zstandard, after a byte shuffle where the first rows are smaller by it;
-                               arrays of less than 1 KiB a row lie plain and unchunked
+/<name>       (rows, *shape)   one chunk per row: Zstandard, after a byte shuffle if that makes the first rows smaller;
+                               arrays of less than 1 KiB per row are contiguous and uncompressed
 /ids          (rows,)          UTF-8
-/valid        (rows,) uint8    1 where the row was written, and itself written last: HDF5 reads unwritten rows as zeros
+/valid        (rows,) uint8    1 for written rows; written after them, since HDF5 reads unwritten rows as zeros
 /digests      (rows, 32) uint8 SHA-256 of the row's id and arrays
-attributes    the caller's, and `shard_format`
+attributes    those of the caller, and `shard_format`
 """
 
 import hashlib
@@ -38,12 +38,12 @@ Attribute = str | int | float
 
 
 class ShardWriter:
-    """A context that writes `rows` rows of the `arrays` (name -> shape of a row, dtype) to `path`.
+    """A context manager that writes `rows` rows of the `arrays` (name -> shape of a row, dtype) to `path`.
 
-    The file lies at `path` + ".part" until every row is written, flushed to disk and verified; after an error nothing
-    is left. The codec of an array is the one that takes fewer bytes for the first four rows written. Files are
-    byte-identical from run to run with the same versions of HDF5 and Zstandard and the same order of writing. Leaving
-    the context raises IncompleteShard where a row was not written, CorruptShard where one does not read back."""
+    The file has the name `path` + ".part" until every row is written, flushed to disk and verified; after an error it
+    is deleted. The codec of an array is the one that takes fewer bytes for the first four rows written. Files are
+    byte-identical if the rows are written in the same order with the same versions of HDF5 and Zstandard. At exit it
+    raises IncompleteShard if a row was not written, CorruptShard if a row does not read back correctly."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class ShardWriter:
             if int(np.prod(shape)) * dtype.itemsize < _PLAIN_BELOW_BYTES
         }
         self._large = [name for name in self._arrays if name not in self._small]
-        measured = any(self._arrays[name][1].itemsize > 1 for name in self._large)  # bytes are never shuffled
+        measured = any(self._arrays[name][1].itemsize > 1 for name in self._large)  # single bytes are never shuffled
         self._wait_for = _MEASURED_ROWS if measured else 1
-        self._waiting: list[tuple[int, dict[str, np.ndarray]]] | None = []  # rows, until the codecs are chosen
+        self._waiting: list[tuple[int, dict[str, np.ndarray]]] | None = []  # rows that wait until the codecs are chosen
         self._attributes = {**attributes, _FORMAT_ATTRIBUTE: FORMAT}
         self._ids: list[str] = [""] * rows
         self._written = [False] * rows
@@ -80,9 +80,9 @@ class ShardWriter:
         return self
 
     def write(self, row: int, id: str, **arrays: np.ndarray | np.generic) -> bytes:
-        """Writes one row, once, and returns its digest.
+        """Write one row, which must not be written yet, and return its digest.
 
-        Raises WrongRow where row, names, shapes or dtypes are not the declared ones."""
+        Raises WrongRow if the row, names, shapes or dtypes are not the declared ones."""
         where = f"shard {self._path}, row {row} ({id})"
         if not 0 <= row < len(self._ids) or self._written[row]:
             raise WrongRow(f"{where}: the shard has rows 0 to {len(self._ids) - 1}, each to be written once.")
@@ -107,7 +107,7 @@ class ShardWriter:
         return digest
 
     def shorten(self, rows: int) -> None:
-        """Declares that only the first `rows` rows are to be written. Raises WrongRow where that cannot be."""
+        """Reduce the number of rows to `rows`. Raises WrongRow if that is larger, or if later rows are written."""
         if rows == len(self._ids):
             return
         if not 0 <= rows < len(self._ids) or any(self._written[rows:]):
@@ -132,7 +132,7 @@ class ShardWriter:
             self._part.unlink(missing_ok=True)
 
     def _settle(self) -> None:
-        """Creates the chunked arrays with the codecs that the waiting rows tell, and stores those rows."""
+        """Create the chunked arrays with the codecs that are best for the waiting rows, and store these rows."""
         waiting, self._waiting = self._waiting or [], None
         for name in self._large:
             shape, dtype = self._arrays[name]
@@ -171,15 +171,15 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Reads a shard; opens the file in the process that reads, at the first need. Pickles as its path.
+    """A reader of a shard. Each process opens the file when it first reads; pickling keeps only the path.
 
-    Raises CorruptShard where the file is no shard."""
+    Raises CorruptShard if the file is not a shard."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._opened: tuple[int, h5py.File] | None = None
         self._ids: tuple[str, ...] | None = None
-        self._datasets: dict[str, h5py.Dataset] = {}  # of the file that is open
+        self._datasets: dict[str, h5py.Dataset] = {}  # of the open file
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -195,20 +195,20 @@ class ShardReader:
 
     @property
     def attributes(self) -> dict[str, Attribute]:
-        """The attributes that the shard was written with."""
+        """The attributes with which the shard was written."""
         return {name: _plain(value) for name, value in sorted(self._file().attrs.items()) if name != _FORMAT_ATTRIBUTE}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of one row of an array."""
+        """Return the shape of one row of an array."""
         return tuple(self._dataset(name).shape[1:])
 
     def dtype(self, name: str) -> np.dtype:
-        """The type of an array's values."""
+        """Return the dtype of an array."""
         dtype: np.dtype = self._dataset(name).dtype
         return dtype
 
     def codec(self, name: str) -> Codec:
-        """How the chunks of an array are compressed. Raises CorruptShard where no shard is compressed so."""
+        """Return the codec of the chunks of an array. Raises CorruptShard if shards do not use this compression."""
         properties = self._dataset(name).id.get_create_plist()
         filters = tuple(properties.get_filter(place)[0] for place in range(properties.get_nfilters()))
         if filters not in _CODECS:
@@ -216,7 +216,7 @@ class ShardReader:
         return _CODECS[filters]
 
     def read(self, name: str, row: int) -> np.ndarray:
-        """One row of an array. Raises CorruptShard."""
+        """Read one row of an array. Raises CorruptShard."""
         dataset = self._dataset(name)
         if not 0 <= row < len(dataset):
             raise IndexError(f"shard {self.path}: row {row} of {name}, which has {len(dataset)} rows")
@@ -226,23 +226,23 @@ class ShardReader:
             raise self._unreadable(name, row, error) from None
 
     def read_many(self, name: str, rows: Sequence[int]) -> np.ndarray:
-        """Rows of an array, stacked in this order: as `read`, faster for large ones. Raises CorruptShard."""
+        """Read rows of an array, stacked in this order; faster than `read` for large rows. Raises CorruptShard."""
         dataset = self._dataset(name)
         return _gathered(name, [(self, row) for row in rows], np.empty((len(rows), *dataset.shape[1:]), dataset.dtype))
 
     def array(self, name: str) -> np.ndarray:
-        """A whole array. Raises CorruptShard."""
+        """Read a whole array. Raises CorruptShard."""
         try:
             return np.asarray(self._dataset(name)[...])
         except OSError as error:
             raise CorruptShard(f"shard {self.path}: {name} does not read ({error}). Build it again.") from None
 
     def row_digest(self, row: int) -> str:
-        """The SHA-256, as hex digits, that was stored for a row's id and arrays."""
+        """Return the stored SHA-256 of a row's id and arrays as hex digits."""
         return self.read("digests", row).tobytes().hex()
 
     def verify(self) -> None:
-        """Reads every row. Raises CorruptShard at the first that is not valid or does not match its digest."""
+        """Read every row. Raises CorruptShard at the first row that is not valid or does not match its digest."""
         valid, digests, names = self.array("valid"), self.array("digests"), self.names
         if not len(valid) == len(digests) == len(self.ids) or any(len(self._dataset(n)) != len(valid) for n in names):
             raise CorruptShard(f"shard {self.path}: its arrays do not have the same number of rows. Build it again.")
@@ -252,7 +252,7 @@ class ShardReader:
                 raise CorruptShard(f"shard {self.path}, row {row} ({id}): not what was written. Build it again.")
 
     def close(self) -> None:
-        """Closes this process's handle, if any; the next read opens another."""
+        """Close the file if this process has opened it; the next read opens it again."""
         if self._opened is not None and self._opened[0] == os.getpid():
             self._opened[1].close()
         self._opened = None
@@ -269,14 +269,14 @@ class ShardReader:
 
     def _dataset(self, name: str) -> h5py.Dataset:
         file = self._file()
-        if name not in self._datasets:  # looking one up costs as much as reading a small row
+        if name not in self._datasets:  # a lookup takes as long as reading a small row
             if name not in file:
                 raise CorruptShard(f"shard {self.path}: no array {name}; it has {', '.join(self.names)}.")
             self._datasets[name] = file[name]
         return self._datasets[name]
 
     def _chunk(self, name: str, row: int, out: np.ndarray) -> Chunk | None:
-        """The chunk that is a row; none where the row is not a whole chunk, or HDF5 skipped a filter for it."""
+        """Return the stored chunk of a row; None if a row is not one chunk or HDF5 skipped a filter for it."""
         dataset = self._dataset(name)
         if dataset.chunks != (1, *out.shape) or not 0 <= row < len(dataset):
             return None
@@ -305,9 +305,9 @@ class ShardReader:
 
 
 def read_rows(name: str, places: Sequence[tuple[ShardReader, int]]) -> np.ndarray:
-    """The rows of an array at places in several shards, stacked in this order; as `ShardReader.read_many`.
+    """Read rows of an array from several shards, stacked in this order, as `ShardReader.read_many` does.
 
-    Raises CorruptShard, and MixedShards where the shards' rows differ in shape or dtype, or there are none."""
+    Raises CorruptShard; MixedShards if `places` is empty or the shards' rows differ in shape or dtype."""
     kinds = {(reader.shape(name), reader.dtype(name)) for reader in {reader for reader, _ in places}}
     if len(kinds) != 1:
         found = ", ".join(sorted(f"{dtype} {shape}" for shape, dtype in kinds)) or "nothing"
@@ -317,7 +317,7 @@ def read_rows(name: str, places: Sequence[tuple[ShardReader, int]]) -> np.ndarra
 
 
 def _gathered(name: str, places: Sequence[tuple[ShardReader, int]], out: np.ndarray) -> np.ndarray:
-    """`out` filled with these rows."""
+    """Read these rows into `out` and return it."""
     try:
         decompress(_chunks(name, places, out))
     except DamagedChunk as error:
@@ -326,7 +326,7 @@ def _gathered(name: str, places: Sequence[tuple[ShardReader, int]], out: np.ndar
 
 
 def _chunks(name: str, places: Sequence[tuple[ShardReader, int]], out: np.ndarray) -> Iterator[Chunk]:
-    """The chunks of these rows; rows that are not whole chunks are read at once."""
+    """Yield the chunks of these rows; rows that are not one chunk are read immediately."""
     for place, (reader, row) in enumerate(places):
         target = out[place, ...]
         chunk = reader._chunk(name, row, target)
@@ -337,9 +337,9 @@ def _chunks(name: str, places: Sequence[tuple[ShardReader, int]], out: np.ndarra
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256, as hex digits, over all that a reader can see: names, dtypes, shapes, values, attributes.
+    """Return the SHA-256, as hex digits, of all content of a shard: ids, names, dtypes, shapes, values and attributes.
 
-    Never over times or container bytes. Memory: one row. Raises CorruptShard."""
+    It does not depend on times or on the bytes of the HDF5 file. Only one row is in memory. Raises CorruptShard."""
     reader, digest = ShardReader(path), hashlib.sha256()
     for name, value in reader.attributes.items():
         update_digest(digest, f"attribute {name}", f"{type(value).__name__} {value!r}")
@@ -360,16 +360,16 @@ def _plain(value: Any) -> Attribute:
 
 
 class WrongRow(ValueError):
-    """A row that does not fit its shard."""
+    """Raised if a row does not fit its shard."""
 
 
 class IncompleteShard(RuntimeError):
-    """A shard that was closed before every row was written."""
+    """Raised if a shard is closed before every row is written."""
 
 
 class CorruptShard(OSError):
-    """A file that is not what was written."""
+    """Raised if a file is not a shard or its content is not what was written."""
 
 
 class MixedShards(ValueError):
-    """Shards whose rows cannot be stacked."""
+    """Raised if rows of several shards cannot be stacked."""

@@ -15,8 +15,8 @@ from extractors.video.ledger import ClipLedger, clip_ledger
 
 @dataclass(frozen=True)
 class Source:
-    """A video to decode. `frames` is the declared number of frames, 0 if unknown; frames after the first `last` are not used,
-    unless `last` is 0."""
+    """A video to decode. `frames` is the declared number of frames, 0 if unknown; only the first `last` frames are
+    used, or all if `last` is 0."""
 
     id: str
     path: Path
@@ -59,10 +59,10 @@ class Clips:
 
 
 def decode(decoder: Decoder, video: Source, length: int, limit_seconds: float, verify: bool) -> Clips:
-    """Decode a video once for the clips of all its labelled frames; twice if its number of frames is not the declared one.
+    """Decode a video once for the clips of all its labelled frames; twice if the number of frames is not as declared.
 
-    With `verify`, all wanted frames are also decoded by the second decoder, PyAV, and must be equal. Raises FrameOutOfRange,
-    FrameSizeMismatch and the errors of `Decoder.clips`."""
+    With `verify`, all wanted frames are also decoded by the second decoder, PyAV, and must be equal.
+    Raises FrameOutOfRange, FrameSizeMismatch and the errors of `Decoder.clips`."""
     usable = video.frames
     for _ in range(2):
         try:

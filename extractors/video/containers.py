@@ -30,7 +30,7 @@ def _riff_end(file: BinaryIO) -> int:
         file.seek(end)
         head = file.read(8)
         length = int.from_bytes(head[4:], "little")
-        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # 0 and -1: the writer did not set the length at the end
+        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # 0 or 0xFFFFFFFF: the writer could not set the length
             return end
         end += 8 + length + length % 2
 

@@ -1,4 +1,4 @@
-"""Frames of videos: decoded from the start in a child process that can be killed, or read from PNG files."""
+"""Decoding of video frames from the start, in a child process that can be killed; reading of PNG folders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,9 +35,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Decoded:
-    """RGB frames in the order they were asked for, the number of frames that the whole video has, and for each frame
-    its presentation time (NaN where the container has none, as for PNG files) and
-    `extractors.video.ledger.pixel_hash`."""
+    """RGB frames in the requested order, and the number of frames of the whole video.
+
+    For each frame, `seconds` is its presentation time (NaN if the container has none, and for PNG files) and `pixels`
+    its `extractors.video.ledger.pixel_hash`."""
 
     frames: UInt8[np.ndarray, "n h w 3"]
     count: int
@@ -46,10 +47,10 @@ class Decoded:
 
 
 def clip_indices(labelled_index: int, length: int, count: int) -> tuple[int, ...]:
-    """The `length` decoded indices around a labelled one, from labelled_index - length // 2 on.
+    """Return the `length` decoded indices around a labelled index, beginning with labelled_index - length // 2.
 
-    Before the first and after the last of `count` frames the edge frame repeats. Raises FrameOutOfRange where the
-    labelled index itself is outside."""
+    Indices before the first or after the last of `count` frames are replaced by the edge frame's.
+    Raises FrameOutOfRange if the labelled index itself is outside."""
     if not 0 <= labelled_index < count:
         raise FrameOutOfRange(f"labelled frame {labelled_index + 1}, but the video has {count} frames")
     start = labelled_index - length // 2
@@ -57,10 +58,10 @@ def clip_indices(labelled_index: int, length: int, count: int) -> tuple[int, ...
 
 
 class Decoder:
-    """A context that decodes videos, one after the other, in a child process of its own session.
+    """A context manager that decodes videos one after the other in a child process with a session of its own.
 
-    The child is started at the first need, killed when it exceeds its time limit, and then started anew. It takes about
-    150 MB and half a second to start: keep one for many videos."""
+    The child process starts when it is first needed. It is killed if it exceeds its time limit, and then restarted. It
+    takes about 150 MB and half a second to start, so use one decoder for many videos."""
 
     def __init__(self) -> None:
         self._process: DecoderProcess | None = None
@@ -74,12 +75,13 @@ class Decoder:
         self.close()
 
     def clips(self, path: Path, wanted: Sequence[int], limit_seconds: float) -> Decoded:
-        """The frames at those indices, from 0, in any order, also repeated, of a video file or a folder of PNG files.
+        """Decode the frames at the indices `wanted` of a video file or a folder of PNG files.
 
-        decord decodes all frames, from the start. There must be as many as PyAV sees packets, none repeated, and the
-        first must be the same by both; without wanted frames, PyAV decodes and counts. Memory grows with the wanted
-        frames alone. Raises MissingVideo, UnreadableVideo, FrameOutOfRange, DecodersDisagree, DecoderDied and
-        DecodingTimedOut; `limit_seconds` is for reading the video once, twice only where something is wrong."""
+        Indices count from 0, in any order, and may repeat. decord decodes all frames from the start. Their number must
+        equal PyAV's number of packets, none may be repeated, and the first must be equal to PyAV's. If `wanted` is
+        empty, PyAV decodes and counts the frames. Memory grows only with the wanted frames. `limit_seconds` limits one
+        request to the child process, which decodes the video once, or twice if decord fails. Raises MissingVideo,
+        UnreadableVideo, FrameOutOfRange, DecodersDisagree, DecoderDied and DecodingTimedOut."""
         _check(path, wanted)
         if path.is_dir():
             frames, count = png_folder.read(path, wanted)
@@ -93,9 +95,9 @@ class Decoder:
     def verify(
         self, path: Path, wanted: Sequence[int], frames: UInt8[np.ndarray, "n h w 3"], limit_seconds: float
     ) -> None:
-        """Decodes again by PyAV, also PNG files, and compares all frames, pixel for pixel.
+        """Decode the frames again with PyAV, including PNG files, and compare them pixel by pixel.
 
-        Raises DecodersDisagree, which names the offset that explains the difference, and what `clips` raises."""
+        Raises DecodersDisagree, which names the offset that explains the difference, and the errors of `clips`."""
         _check(path, wanted)
         given = dict(zip(wanted, frames, strict=True))
         indices = sorted(given)
@@ -106,21 +108,21 @@ class Decoder:
             raise verification.disagreement(path, given, dict(zip(near, by_pyav, strict=True)))
 
     def close(self) -> None:
-        """Ends the child process, if there is one."""
+        """End the child process, if it is running."""
         if self._process is not None:
             self._process.kill()
             self._process = None
 
     @property
     def process_id(self) -> int | None:
-        """The process id of the child, None where none runs."""
+        """The process id of the child process; None if it is not running."""
         return None if self._process is None else self._process.process.pid
 
     def _decode(self, path: Path, wanted: Sequence[int], limit_seconds: float, with_pyav: bool) -> Answer:
-        for _ in range(2):  # a crash may be chance
+        for _ in range(2):  # a crash may be transient
             try:
                 return self._started().decode(path, wanted, limit_seconds, with_pyav)
-            except (UnreadableVideo, FrameOutOfRange):  # answers, or the child is dead
+            except (UnreadableVideo, FrameOutOfRange):  # the child process can go on, or has been killed
                 raise
             except Crash as error:
                 self.close()

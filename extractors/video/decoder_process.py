@@ -1,4 +1,4 @@
-"""The child process that decodes, seen from its parent: started, asked, and killed at a time limit."""
+"""The parent's side of the decoding child process: it starts the child, sends requests and kills it at a time limit."""
 
 import fcntl
 import json
@@ -24,10 +24,10 @@ from extractors.video.failures import DecoderDied, DecodingTimedOut, FrameOutOfR
 from extractors.video.ledger import pixel_hash
 
 _ROOT = Path(__file__).resolve().parents[2]
-_START_SECONDS = 120.0  # to load decord; a second where the disk is warm
+_START_SECONDS = 120.0  # for loading decord, which takes a second if the files are cached
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-_PIPE_BYTES = 1 << 20  # as much as a process without privileges may ask for: half the time of the usual 64 KiB
-# Frames come and go one by one; left to itself, glibc has each mapped, cleared and unmapped by the kernel.
+_PIPE_BYTES = 1 << 20  # the maximum without privileges; takes half the time of the default, 64 KiB
+# Keeps glibc from mapping and unmapping the memory of every single frame, which the kernel clears each time.
 _ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 REMEDY = "Fetch it again or list it in [dataset].exclude with a reason."
 
@@ -36,8 +36,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """Frames, their times (None where unknown) and pixel hashes in the order they were asked for, the number of frames
-    of the whole video, and whether the decoders were seen to differ."""
+    """Frames, their times in seconds (None if unknown) and pixel hashes in the requested order, the number of frames of
+    the whole video, and whether the first frames of the two decoders differ."""
 
     frames: UInt8[np.ndarray, "n h w 3"]
     seconds: tuple[float | None, ...]
@@ -47,7 +47,7 @@ class Answer:
 
 
 class DecoderProcess:
-    """A decoding process. After any error but UnreadableVideo and FrameOutOfRange it must be killed."""
+    """A decoding child process. It must be killed after any error except UnreadableVideo and FrameOutOfRange."""
 
     def __init__(self) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in kill()
@@ -63,18 +63,20 @@ class DecoderProcess:
         )
         self._poll = select.poll()
         self._poll.register(self._answers, select.POLLIN)
-        with suppress(OSError):  # a user may have only so many pages in pipes
+        with suppress(OSError):  # the pages in pipes are limited per user
             fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def wait_until_ready(self) -> None:
-        """Returns when it serves requests. Raises DecoderDied and DecodingTimedOut."""
+        """Wait until the child process serves requests. Raises DecoderDied and DecodingTimedOut."""
         try:
             self._message("the decoder's start", time.monotonic() + _START_SECONDS, _START_SECONDS)
         except Crash as crash:
             raise DecoderDied(f"the decoder crashed at its start ({crash}). Install decord2 and av anew.") from None
 
     def decode(self, path: Path, wanted: Sequence[int], limit_seconds: float, with_pyav: bool) -> Answer:
-        """What `extractors.video.decoder_worker` answers. Raises Crash, and what `Decoder.clips` raises."""
+        """Send a request to `extractors.video.decoder_worker` and return its answer.
+
+        Raises Crash and the errors of `Decoder.clips`."""
         name, deadline, places = str(path), time.monotonic() + limit_seconds, _places(wanted)
         request = {"path": str(path.absolute()), "wanted": sorted(places), "limit_seconds": limit_seconds}
         self._request(name, {**request, "with_pyav": with_pyav})
@@ -89,7 +91,7 @@ class DecoderProcess:
             self._read(name, memoryview(frames[first]).cast("B"), deadline, limit_seconds)
             for place in others:
                 frames[place] = frames[first]
-            hashes[index] = pixel_hash(frames[first])  # while the child decodes the next one
+            hashes[index] = pixel_hash(frames[first])  # meanwhile the child process decodes the next frame
         count = message["count"]
         if wanted and max(wanted) >= count:
             raise FrameOutOfRange(
@@ -107,7 +109,7 @@ class DecoderProcess:
         )
 
     def kill(self) -> None:
-        """Ends the process, also one that hangs."""
+        """Kill the process, even if it hangs, and close its pipes."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -130,7 +132,7 @@ class DecoderProcess:
             raise self._death(name) from None
 
     def _message(self, name: str, deadline: float, limit_seconds: float) -> dict[str, Any]:
-        """What comes next; empty where it is a frame."""
+        """Read the next message; it is empty if a frame follows."""
         length = bytearray(decoder_worker.HEADER_BYTES)
         self._read(name, memoryview(length), deadline, limit_seconds)
         if not any(length):
@@ -185,4 +187,4 @@ def _places(wanted: Sequence[int]) -> dict[int, list[int]]:
 
 
 class Crash(Exception):
-    """The process ended by a signal that tells of a defect in it; the signal's name."""
+    """Raised with the name of the signal if the process was ended by a signal that indicates a crash."""

@@ -1,18 +1,18 @@
-"""The decoding process, run by `extractors.video.decoder_process`: requests on standard input, frames on standard
-output.
+"""The decoding child process of `extractors.video.decoder_process`: it reads requests from standard input and writes
+frames to standard output.
 
-It is a process of its own because decord may hang on a damaged file and then ignores Python's signals: a process can be
-killed. A request is a line of JSON:
+It is a separate process because decord may hang on a damaged file and then ignores Python's signals, but a process can
+be killed. A request is a line of JSON:
 
 path            a video file or, with PyAV, a folder of PNG files
 wanted          increasing indices from 0
 with_pyav       whether PyAV, the second decoder, gives the frames instead of decord
-limit_seconds   after which the parent kills this process
+limit_seconds   time after which the parent process kills this process
 
-An answer is a length (four bytes, big-endian) and JSON of that length: {"ready"} once; then for each request {"height",
-"width"} and, each after a length of 0, the pixels of the wanted frames in their order; at last one of {"count",
-"seconds" of the wanted frames, "differs"}, {"unreadable": why} and {"broken": why}. With "reusable": false this process
-has to be killed. Frames count for nothing until the last answer is there.
+A message is its length (four bytes, big-endian) and JSON of that length. The first message is {"ready"}. The answer to
+a request is {"height", "width"}; then, each after a length of 0, the pixels of the wanted frames in order; then one of
+{"count", "seconds" of the wanted frames, "differs"}, {"unreadable": reason} and {"broken": reason}. With "reusable":
+false this process must be killed. Frames are valid only after the final "count".
 """
 
 import json
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from extractors.video.pyav_decoder import Frame, PyAVDecoder, Summary
 
 HEADER_BYTES = 4
-GRACE_SECONDS = 10  # the parent kills at the limit; were it gone, the alarm ends a hanging decoder a little later
-_LOG_PREFIX = re.compile(r"\[[0-9:]+\] \S+:[0-9]+: (\[[^\]]*\])?")  # time, line of its code, path
-_NO_REPEATS = 1e-9  # share of the frames that decord may repeat in place of lost ones; 0 would be no limit
+GRACE_SECONDS = 10  # if the parent, which kills at the limit, is gone, the alarm ends this process later
+_LOG_PREFIX = re.compile(r"\[[0-9:]+\] \S+:[0-9]+: (\[[^\]]*\])?")  # time, source line, path
+_NO_REPEATS = 1e-9  # share of frames that decord may repeat in place of lost ones; 0 means no limit
 
 
 def main() -> None:
-    """Serves requests until standard input ends."""
+    """Serve requests until standard input ends."""
     answers = os.dup(1)
-    os.dup2(2, 1)  # what libraries print must not get between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    sys.modules["nvidia"] = None  # type: ignore[assignment] # decord would load all of CUDA: 600 MB and a second
+    sys.modules["nvidia"] = None  # type: ignore[assignment] # keeps decord from loading CUDA: 600 MB, a second
     try:
         import av
         import decord
@@ -89,13 +89,13 @@ def _serve(path: Path, wanted: Sequence[int], with_pyav: bool, answers: int) -> 
             with closing(pyav_decoder.PyAVDecoder(path, damage)) as opened:
                 list(opened.frames(()))
                 count = opened.summary_up_to(wanted[-1]).count
-        except pyav_decoder.DamagedVideo as reason:  # PyAV's reason comes first
+        except pyav_decoder.DamagedVideo as reason:  # PyAV's reason replaces decord's
             raise DecordFailure(str(reason)) from None
         raise DecordFailure(f"{failure}; PyAV reads {count} frames") from None
 
 
 def _decode_with_pyav(opened: "PyAVDecoder", wanted: Sequence[int], shown: bool, answers: int) -> None:
-    """Decode the whole file with PyAV and send its summary, with the wanted frames where they are shown."""
+    """Decode the whole file with PyAV and send its summary, with the wanted frames if `shown`."""
     for index, pixels in opened.frames(wanted if shown else ()):
         _frame(answers, index == wanted[0], pixels)
     summary = opened.summary_up_to(wanted[-1] if wanted else -1)
@@ -105,14 +105,14 @@ def _decode_with_pyav(opened: "PyAVDecoder", wanted: Sequence[int], shown: bool,
 
 
 def _read_through(path: Path) -> None:
-    """Raises OSError where the disk fails, which a decoder would take for damage in the file."""
+    """Read the whole file. Raises OSError if the disk fails, which a decoder would take for a damaged file."""
     with path.open("rb", buffering=0) as file:
         while file.read(1 << 20):
             pass
 
 
 def _decode(path: Path, wanted: Sequence[int], first: "Frame", summary: "Summary", answers: int) -> None:
-    # Every frame that is announced must come, without one repeated, and the first must be PyAV's: then no index is off.
+    # Indices are correct if every announced frame is decoded, none is repeated, and the first frame is PyAV's.
     differs = False
     with _failures():
         reader = _opened(path)
@@ -142,7 +142,7 @@ def _opened(path: Path) -> Any:
 
 
 def _without_padding(pixels: Any) -> Any:
-    # decord takes the padding of rows for a channel where frames are narrow: 48 x 3 bytes lie in rows of 192, 48 x 4.
+    # decord takes row padding of narrow frames for a channel: rows of 48 x 3 bytes are padded to 192 = 48 x 4 bytes.
     height, width, channels = pixels.shape
     if channels == 3:
         return pixels
@@ -156,7 +156,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration, AssertionError) as error:
-        lines = _LOG_PREFIX.sub("", str(error)).strip().splitlines() or [type(error).__name__]  # a stack trace follows
+        lines = _LOG_PREFIX.sub("", str(error)).strip().splitlines() or [type(error).__name__]  # drops the traceback
         raise DecordFailure(f"decord fails: {lines[0][:200]}") from None
 
 
@@ -183,7 +183,7 @@ def _write(answers: int, header: bytes, content: memoryview) -> None:
 
 
 class DecordFailure(Exception):
-    """A file on which decord failed, after which nothing that it keeps can be relied on."""
+    """Raised if decord failed on a file; its internal state must not be used afterwards."""
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ class MissingVideo(FileNotFoundError):
 
 
 class UnreadableVideo(RuntimeError):
-    """Raised if a video cannot be decoded completely."""
+    """Raised if a video is damaged or of an unsupported kind."""
 
 
 class FrameOutOfRange(ValueError):

@@ -1,4 +1,4 @@
-"""Optical flow of letterboxed clips: what the flow stream of I3D reads."""
+"""Optical flow of letterboxed clips, the input of the flow stream of I3D."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,15 +16,14 @@ Picture = UInt8[np.ndarray, "s s"]
 def flow_fields(
     frames: UInt8[np.ndarray, "t s s 3"], following: UInt8[np.ndarray, "s s 3"] | None, method: str, bound: float
 ) -> Float32[np.ndarray, "t s s 2"]:
-    """The flow of a clip (RGB) in [-1, 1]: field k says where the pixels of frame k are in frame k + 1.
+    """Compute the flow of a clip (RGB) in [-1, 1]; field k maps pixels of frame k to their positions in frame k + 1.
 
-    Displacements in pixels of these frames, x to the right before y downwards, clipped to `bound` on both sides and
-    divided by it (20 in the practice of two-stream networks). The last field leads to the frame after the clip,
-    `following`; at the end of a video (None) it repeats the field before it. On grey pictures, by OpenCV's DIS at its
-    medium preset ("dis", frames of 12 pixels or more) or its TV-L1 with its defaults ("tvl1"). The same bits
-    for any number of OpenCV's threads; a CPU without AVX2 gives others.
-    Raises UnknownFlow, FlowUnavailable, ImpossibleBound, NoMotion.
-    """
+    Displacements are in pixels of these frames, x (to the right) before y (downwards); they are clipped to [-bound,
+    bound] and divided by `bound` (20 is usual in two-stream networks). The last field leads to `following`, the frame
+    after the clip; if that is None (end of the video), it repeats the field before it. `method` is "dis", OpenCV's DIS
+    with its medium preset (frames of at least 12 pixels), or "tvl1", its TV-L1 with default parameters; both use grey
+    images. The result does not depend on OpenCV's number of threads, but it differs on CPUs without AVX2.
+    Raises UnknownFlow, FlowUnavailable, ImpossibleBound, NoMotion."""
     if not 0 < bound < np.inf:
         raise ImpossibleBound(f"flow bound {bound}: expected a positive number of pixels, such as 20.")
     if len(frames) == 0 or (len(frames) == 1 and following is None):
@@ -42,8 +41,8 @@ def flow_fields(
 
 
 def _displacements(pictures: list[Picture], method: str) -> Iterator[Float32[np.ndarray, "s s 2"]]:
-    # A new object for each clip: DIS keeps the coarsest scale of the smallest picture that it has seen. Among pictures
-    # of one size nothing is carried over, and buffers that are used again save 6 %.
+    # Each clip gets a new object, because DIS keeps the coarsest scale of the smallest image that it has seen. Images
+    # of one size do not affect each other, and reusing the buffers within a clip saves 6 % of the time.
     flow = _algorithm(method)
     for first, second in pairwise(pictures):
         yield flow.calc(first, second, None)
@@ -63,16 +62,16 @@ def _algorithm(method: str) -> Any:
 
 
 class UnknownFlow(ValueError):
-    """A way to compute flow that does not exist."""
+    """Raised if a flow method does not exist."""
 
 
 class FlowUnavailable(RuntimeError):
-    """A way to compute flow that the installed OpenCV does not have."""
+    """Raised if the installed OpenCV does not have the flow method."""
 
 
 class ImpossibleBound(ValueError):
-    """A bound of the flow that is no positive number of pixels."""
+    """Raised if the bound of the flow is not a positive finite number of pixels."""
 
 
 class NoMotion(ValueError):
-    """A clip without a second frame to flow to."""
+    """Raised if a clip has no second frame for the flow."""

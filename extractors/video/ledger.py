@@ -18,7 +18,7 @@ class ClipLedger:
     """The origin of the frames of a clip.
 
     For each frame it holds the decoded index (from 0), the presentation time in seconds (NaN if the video has none) and
-    the hash of the decoded pixels; `left` and `right` count the frames that repeat the first or last frame of the video."""
+    the hash of the decoded pixels. `left` and `right` count the frames that repeat the edge frame at each end."""
 
     indices: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -27,7 +27,7 @@ class ClipLedger:
     right: int
 
     def document(self) -> dict[str, Any]:
-        """Return a JSON object: indices, seconds (to the microsecond, null if unknown), pixels, padding ([left, right])."""
+        """Return a JSON object: indices, seconds (rounded to microseconds, null if unknown), pixels, padding."""
         return {
             "indices": list(self.indices),
             "seconds": [None if isnan(time) else round(time, _DECIMALS) for time in self.seconds],

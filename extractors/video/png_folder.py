@@ -1,4 +1,4 @@
-"""Videos as folders of PNG files, 00001.png and on: the frames of J-HMDB."""
+"""Reading of videos that are folders of PNG files, beginning with 00001.png, like those of J-HMDB."""
 
 import re
 import struct
@@ -18,10 +18,11 @@ _REMEDY = "Unpack the folder again."
 
 
 def read(folder: Path, wanted: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 3"], int]:
-    """The RGB images at those indices from 0, in any order, also repeated, and how many the folder holds.
+    """Read the RGB images at the indices `wanted`, and return them with the number of images in the folder.
 
-    Grey becomes RGB, transparency is ignored. Only the wanted images and the first are opened. Raises UnreadableVideo,
-    for a gap, an image that is damaged (its checksums tell), of 16 bits or of another size, and FrameOutOfRange."""
+    Indices count from 0, in any order, and may repeat. Grey images become RGB; transparency is ignored. Only the wanted
+    images and the first one are opened. Raises UnreadableVideo if a number is missing or an image is damaged (by its
+    checksums), has 16 bits per channel or another size; FrameOutOfRange."""
     numbers = sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         missing = min(set(range(1, len(numbers) + 2)) - set(numbers))
@@ -57,7 +58,7 @@ def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _fault(content: bytes) -> str:
-    """What is wrong with the chunks of a PNG file, "" if nothing is: OpenCV returns what it has of a damaged image."""
+    """Return what is wrong with the chunks of a PNG file, or ""; OpenCV decodes damaged images without an error."""
     if not content.startswith(_SIGNATURE):
         return " (it does not begin as one)"
     start, name = len(_SIGNATURE), b""

@@ -1,8 +1,9 @@
-"""The second decoder, PyAV: what it says of a video file. Runs in the decoding process alone.
+"""The second decoder, PyAV; it runs only in the decoding child process.
 
-decord by itself does not tell what a file holds. Its count is that of the packets, it can repeat frames where some are
-lost, and it begins MPEG transport streams with a wrong one. What containers declare is no measure either: the AVI files
-of J-HMDB declare 48 frames and hold 40."""
+It is needed because decord alone does not show what a file contains: its frame count is the number of packets, it may
+repeat frames in place of lost ones, and it begins MPEG transport streams with a wrong frame. Declared counts are not
+reliable either: the AVI files of J-HMDB declare 48 frames and contain 40.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,30 +17,30 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from jaxtyping import UInt8
 
-_TICK = Fraction(1, 1000)  # filters ask for a time base; times are not read from them
+_TICK = Fraction(1, 1000)  # filters require a time base; their times are not used
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How many frames there are, and the presentation time of each (None where the container has none)."""
+    """The number of frames and the presentation time of each in seconds (None if the container has none)."""
 
     count: int
     seconds: tuple[float | None, ...]
 
 
 class PyAVDecoder:
-    """A video file, opened for one pass, by `glance` or by `frames`; `damage` is what its container lacks.
+    """A video file opened for one pass, by `first_frame` or by `frames`; `damage` describes what its container lacks.
 
-    Raises DamagedVideo where it holds no video or one that is to be shown rotated; all methods do, for these and for
-    what PyAV cannot decode."""
+    The constructor and the methods raise DamagedVideo if the file has no video, is to be shown rotated or mirrored, or
+    cannot be decoded by PyAV."""
 
     def __init__(self, path: Path, damage: str) -> None:
         self.size = 0, 0
         self._damage = damage
         self._times: list[int | None] = []
-        self._corrupt: int | None = None  # the first damaged frame
+        self._corrupt: int | None = None  # index of the first damaged frame
         self._stopped = ""
         try:
             self._container = av.open(str(path), metadata_errors="replace")
@@ -57,7 +58,7 @@ class PyAVDecoder:
             raise DamagedVideo(_rotated(f"the tag rotate={tag}"))
 
     def first_frame(self) -> tuple[Frame, Summary]:
-        """The first frame, and what the packets announce: only as much is decoded as the first frame takes."""
+        """Decode the first frame and return it with a summary of the packets; no further frames are decoded."""
         first = None
         try:
             for packet in self._container.demux(self._stream):
@@ -74,7 +75,7 @@ class PyAVDecoder:
         return first, self._summary(sorted(time for time in self._times if time is not None))
 
     def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, Frame]]:
-        """The RGB frames at those increasing indices; decodes the whole file, once."""
+        """Decode the whole file once; yield each of the increasing indices `wanted` with its RGB frame."""
         following = iter((*wanted, -1))
         awaited = next(following)
         conversion = None
@@ -90,7 +91,7 @@ class PyAVDecoder:
             self._stopped = _words(error)
 
     def summary_up_to(self, last: int) -> Summary:
-        """What the file holds, when `frames` has ended, and frames up to `last` are wanted."""
+        """Return the summary of the file after `frames` has ended; frames up to `last` must not be damaged."""
         count, declared = len(self._times), self._stream.frames
         counted = f"{count}{f' of {declared} declared' if declared else ''} frames decode"
         if self._damage:
@@ -104,15 +105,15 @@ class PyAVDecoder:
         return self._summary([time for time in self._times if time is not None])
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._container.close()
 
     def _examine(self, index: int, frame: av.VideoFrame) -> None:
         size = frame.height, frame.width
         if not index:
             self.size = size
-            sides: Any = frame.side_data  # its stub knows names alone
-            if sides.get(Type.DISPLAYMATRIX) is not None:  # an identity is not handed on
+            sides: Any = frame.side_data  # its type stub accepts only names
+            if sides.get(Type.DISPLAYMATRIX) is not None:  # FFmpeg drops an identity matrix
                 raise DamagedVideo(_rotated(f"a display matrix, {frame.rotation} degrees"))
         if size != self.size:
             first = f"{self.size[0]} x {self.size[1]}"
@@ -121,7 +122,7 @@ class PyAVDecoder:
             self._corrupt = index
 
     def _summary(self, times: Sequence[int]) -> Summary:
-        """Times are unknown for all frames where one is missing or not after the one before."""
+        """Return a summary; all times are unknown if one is missing or not later than the one before."""
         count, base = len(self._times), self._stream.time_base
         if len(times) < count or base is None or any(after <= before for before, after in pairwise(times)):
             return Summary(count, (None,) * count)
@@ -130,7 +131,7 @@ class PyAVDecoder:
 
 
 def image(path: Path) -> Frame:
-    """The RGB pixels of an image file. Raises DamagedVideo."""
+    """Read the RGB pixels of an image file. Raises DamagedVideo."""
     try:
         with av.open(str(path)) as container:
             frame = next(container.decode(video=0))
@@ -140,10 +141,10 @@ def image(path: Path) -> Frame:
 
 
 class _Conversion:
-    """Frames like a given one to RGB as decord does it, in a filter graph.
+    """Conversion of frames with the size and format of a given one to RGB in a filter graph, as decord does it.
 
-    Equal graphs give equal pixels, bit for bit, in all formats, and also by FFmpeg 7.1 against 8.0; PyAV's to_ndarray
-    differs by up to 35 levels where a frame has 10 bits or an odd size."""
+    Equal graphs give bit-identical pixels in all formats, also between FFmpeg 7.1 and 8.0; PyAV's to_ndarray differs
+    by up to 35 levels for frames with 10 bits or an odd size."""
 
     def __init__(self, frame: av.VideoFrame) -> None:
         self._graph = av.filter.Graph()
@@ -171,4 +172,4 @@ def _rotated(by: str) -> str:
 
 
 class DamagedVideo(Exception):
-    """A file that cannot be decoded as what it claims to be."""
+    """Raised if a file cannot be decoded correctly and completely."""

@@ -1,4 +1,4 @@
-"""Videos that cannot be decoded, whenever and wherever one tries: named with the reason, and left out."""
+"""Quarantine of videos that fail to decode at every attempt: they are left out, and the reasons are recorded."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,19 @@ from pathlib import Path
 
 from extractors.video.failures import DecodersDisagree, FrameOutOfRange, FrameSizeMismatch, UnreadableVideo
 
-# What comes out the same however often one tries. A time-out, or a decoder that was killed, does not.
+# Errors that occur again at every attempt, unlike time-outs and killed decoders.
 DETERMINISTIC = (UnreadableVideo, FrameOutOfRange, FrameSizeMismatch, DecodersDisagree)
-_SHOWN = 3  # videos named in an error
+_SHOWN = 3  # number of videos named in an error
 
 
 class TooManyFailures(RuntimeError):
-    """More videos are unreadable than the config allows."""
+    """Raised if more videos are unreadable than the configuration allows."""
 
 
 def quarantined(folders: Sequence[Path], limit: int) -> dict[str, str]:
-    """The quarantined videos of Frames artifacts, id -> reason. Raises TooManyFailures where they exceed `limit`."""
+    """Return the quarantined videos of Frames artifacts, id -> reason.
+
+    Raises TooManyFailures if there are more than `limit`."""
     found: dict[str, str] = {}
     for folder in folders:
         found |= json.loads((folder / "ledger.json").read_bytes())["quarantined"]
@@ -25,12 +27,12 @@ def quarantined(folders: Sequence[Path], limit: int) -> dict[str, str]:
 
 
 def rules_of(error: Exception) -> tuple[str, ...]:
-    """The rules of `data.defects` that a video which failed so has met."""
+    """Return the rules of `data.defects` that a video with this error matches."""
     return ("label_past_end", "quarantined") if isinstance(error, FrameOutOfRange) else ("quarantined",)
 
 
 def refuse_more_than(limit: int, found: Mapping[str, str]) -> None:
-    """Raises TooManyFailures, with the first reasons, where more than `limit` videos were found unreadable."""
+    """Raise TooManyFailures, with the first reasons, if more than `limit` videos were found unreadable."""
     if len(found) > limit:
         first = " ".join(f"({number}) {found[video]}" for number, video in enumerate(sorted(found)[:_SHOWN], 1))
         raise TooManyFailures(

@@ -1,4 +1,4 @@
-"""Verification: whether two decoders give the same frames, and how far one is off where they do not."""
+"""Comparison of the frames of the two decoders, and search for the index offset that explains a difference."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,28 +8,29 @@ from jaxtyping import UInt8
 
 from extractors.video.failures import DecodersDisagree
 
-REACH = 3  # frames that an offset is looked for, to both sides
+REACH = 3  # the largest offset, in frames, that is tried in both directions
 
 Frame = UInt8[np.ndarray, "_ _ 3"]
 
 
 def equal(frame: Frame, other: Frame) -> bool:
-    """Whether two frames have one size and the same pixels.
+    """Return whether two frames have the same size and the same pixels.
 
-    Both decoders' frames become RGB in the same way, so that nothing less is asked: see docs/decoding.md."""
+    No tolerance is needed, since both decoders' frames are converted to RGB in the same way; see docs/decoding.md."""
     return frame.shape == other.shape and bool((frame == other).all())
 
 
 def neighbours(wanted: Sequence[int], count: int) -> list[int]:
-    """The indices within REACH of wanted ones, among `count`."""
+    """Return the sorted indices within REACH of the wanted ones, among `count` frames."""
     near = {index + offset for index in wanted for offset in range(-REACH, REACH + 1)}
     return sorted(index for index in near if 0 <= index < count)
 
 
 def disagreement(path: Path, frames: Mapping[int, Frame], by_pyav: Mapping[int, Frame]) -> DecodersDisagree:
-    """The error that names decord's first wrong frame and the offset that explains it and all later ones.
+    """Return an error that names decord's first wrong frame and the offset that explains it and all later ones.
 
-    `frames` are decord's, `by_pyav` PyAV's, by index, with the neighbours of all in `frames`."""
+    `frames` maps indices to decord's frames. `by_pyav` maps indices to PyAV's frames, with the neighbours of all in
+    `frames`."""
     first = min(index for index in frames if not equal(frames[index], by_pyav[index]))
     later = {index: frame for index, frame in frames.items() if index >= first}
     offset = next((offset for offset in _offsets() if _explains(offset, later, by_pyav)), None)

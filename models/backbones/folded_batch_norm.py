@@ -24,7 +24,7 @@ CUBE = (3, 3, 3)
 
 
 def fold_batch_norm(video: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
-    """Return a frozen copy of the backbone for feature extraction; its input has the dtype of its first weight."""
+    """Return a frozen copy of the backbone for extraction; its input must have the dtype of its first weight."""
     trunk = copy.deepcopy(video).eval().requires_grad_(False)
     if isinstance(trunk, ResNet):
         return fold_resnet(trunk).to(dtype)

@@ -49,7 +49,7 @@ class UnknownModality(ValueError):
 
 
 class UnknownTap(ValueError):
-    """Error raised if a backbone has no layer of the given name."""
+    """Error raised if a backbone has no layer of the given name, or if no layer is named."""
 
 
 class I3D(nn.Module):

@@ -69,8 +69,8 @@ class ResNet(nn.Module):
     def trunk(self, clip: Float[Tensor, "b 3 t h w"], tap: str | None = None) -> Float[Tensor, "b c f h2 w2"]:
         """Return the output of the block `tap` for each chosen frame, after ReLU.
 
-        None means `self.tap`, the input of the head: channels[self.tap] channels at h/16, w/16. The clip is RGB in
-        [-1, 1]; the padding of letterboxed frames (-1) is seen as black. Raises UnknownTap and WrongFrameCount.
+        None means `self.tap`, the input of the head, with `channels[self.tap]` channels at h/16, w/16. The clip is RGB
+        in [-1, 1]; the padding of letterboxed frames (-1) is seen as black. Raises UnknownTap and WrongFrameCount.
         """
         chosen = clip[:, :, frame_choice(clip.shape[2], self.frames)]
         maps = self.layers(rearrange(chosen, "b c f h w -> (b f) c h w"), self.tap if tap is None else tap)

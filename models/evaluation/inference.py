@@ -15,11 +15,11 @@ def predict(
     clip: Int64[Tensor, " b"] | None = None,
     precision: str = "float32",
 ) -> Responses:
-    """Return the responses of each sentence on the model's device and in its dtype; leave the model in evaluation mode.
+    """Return each sentence's responses on the model's device and in its dtype, leaving the model in evaluation mode.
 
-    `features` are the trunk's output in any dtype, and `clip` holds the index in them of each sentence's clip (None: one
-    clip per sentence). With `precision` "bfloat16" the network runs under autocast. On a CPU the last bits depend on
-    the batch size, so runs that are to be compared need the same one.
+    `features` are the trunk's output in any dtype, and `clip` holds the index in them of each sentence's clip; None
+    means one clip per sentence. With `precision` "bfloat16" the network runs under autocast. On a CPU the last bits
+    depend on the batch size, so runs that are to be compared need the same batch size.
     """
     weight = model.text.convolution.weight
     model.eval()

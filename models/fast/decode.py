@@ -26,7 +26,10 @@ STRIP = 16  # rows of the medium map that the large head processes at a time, so
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The prepared weights of a mask head, those of its first layer split by input: visual features, words, places."""
+    """The prepared weights of a mask head, in the dtype to compute in, except `places` and `bias`.
+
+    The first layer's weights are split into those of visual features, words and coordinates (`places`).
+    """
 
     visual: Tensor
     words: Float[Tensor, "d n"]
@@ -40,7 +43,7 @@ class HeadWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """The prepared weights of the decoder's layers, in the dtype to compute in."""
+    """The prepared weights of the decoder's layers, as `weights_of` returns them."""
 
     small: HeadWeights
     medium: HeadWeights

@@ -22,7 +22,7 @@ EDGE = 2  # width of the frame in pixels
 
 @dataclass(frozen=True)
 class Chain:
-    """The weights of the fused layers; `first` are the weights of the last layer for its visual inputs, without bias."""
+    """The weights of the fused layers; `first` are those of the last layer for its visual inputs, without a bias."""
 
     transposed: Float[Tensor, "c v 8 8"]
     transposed_bias: Float[Tensor, " v"]
@@ -32,7 +32,7 @@ class Chain:
 
     @classmethod
     def of(cls, upsampler: Upsampler, first: Float[Tensor, "o v 3 3"]) -> "Chain":
-        """Return the chain of an upsampler and the convolution `first` after it. Raises TypeError if a bias is missing."""
+        """Return the chain of an upsampler and the convolution after it. Raises TypeError if a bias is missing."""
         transposed, smoothing = upsampler.transposed, upsampler.smoothing
         if transposed.bias is None or smoothing.bias is None:
             raise TypeError(f"an upsampler has biases, not {upsampler}")
@@ -77,7 +77,7 @@ class Frame:
 
 
 def frame(maps: Float[Tensor, "b h w c"], chain: Chain, bias: Float[Tensor, " o"]) -> Frame:
-    """Return the frame of the chain's output, computed layer by layer, minus the bias `bias` of the fused convolution."""
+    """Return the frame of the chain's output, computed layer by layer, minus the bias of the fused convolution."""
     upright, turned = rearrange(maps, "b h w c -> b c h w"), rearrange(maps, "b h w c -> b c w h")
     sides = [edge(upright, chain, 0), edge(upright, chain, 1)]
     sides += [edge(turned, chain.turned(), 0), edge(turned, chain.turned(), 1)]

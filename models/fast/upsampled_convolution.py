@@ -2,8 +2,8 @@
 
 A 3x3 convolution over concatenated maps is the sum of one convolution per map. Over bilinearly upsampled maps it is
 U T U^T: T (the taps) are the products of the small maps with the nine slices of the weight, and U is the interpolation
-matrix, shifted by -1, 0 and 1 rows with zeros beyond the border. The coordinates are linear in x and in y, so three
-more columns (one per shift) for each of the functions 1 and position add the coordinates and the bias to the product.
+matrix, shifted by -1, 0 and 1 rows with zeros beyond the border. Each coordinate is constant or linear in x or y, so
+three more columns (one per shift) for each of the functions 1 and position add the coordinates and the bias.
 """
 
 from functools import lru_cache

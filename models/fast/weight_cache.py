@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class WeightCache(Generic[Value]):
-    """A cache of one value, valid until the weights from which it was computed change; it is off if gradients are on.
+    """A cache of one value, valid until the weights change; nothing is cached while gradients are enabled.
 
     A change is detected by a tensor's version counter, or by its sum if autograd did not see it (`.data`). Copies and
     pickles of the cache are empty.

@@ -45,7 +45,7 @@ def transforms(
 def toom_cook(
     points: tuple[float, ...],
 ) -> tuple[Float64[np.ndarray, "6 6"], Float64[np.ndarray, "6 3"], Float64[np.ndarray, "4 6"]]:
-    """Return the matrices B, G and A such that A ((G w) * (B x)) is the correlation of six values x with three taps w."""
+    """Return matrices B, G and A such that A ((G w) * (B x)) is the correlation of six values x with three taps w."""
     powers = np.vander(points, WINDOW, increasing=True)
     outputs = np.vstack([powers[:, :STEP], np.eye(STEP)[-1]])
     weights = np.vstack([powers[:, :TAPS], np.eye(TAPS)[-1]])
@@ -59,11 +59,11 @@ def toom_cook(
 
 
 class Windows(torch.autograd.Function):
-    """Extraction of the 6 x 6 input windows of all tiles; the backward pass adds up one place of the window at a time."""
+    """Extraction of the 6 x 6 input windows of all tiles; the backward pass adds up one window position at a time."""
 
     @staticmethod
     def forward(ctx: Any, maps: Float[Tensor, "b h w c"], above: int, down: int) -> Float[Tensor, "36 n"]:
-        """Return the windows of `down` rows of tiles, which start `above` rows before the maps; channels are innermost."""
+        """Return the windows of `down` rows of tiles, starting `above` rows before the maps; channels are innermost."""
         ctx.shape, ctx.above, ctx.down = maps.shape, above, down
         across = tiles_over(maps.shape[2])
         below, right = STEP * down + 2 - above - maps.shape[1], STEP * across + 1 - maps.shape[2]

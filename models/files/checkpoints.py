@@ -1,4 +1,4 @@
-"""Trained networks on disk: our own safetensors files and the authors' checkpoints."""
+"""Loading and saving of trained networks: our own safetensors files and the authors' checkpoints."""
 
 import dataclasses
 import json
@@ -24,9 +24,9 @@ from models.files.weights import (
     write_tensors,
 )
 
-REFERENCE_EPS = 1e-5  # of the batch norms in the authors' copy of I3D
+REFERENCE_EPS = 1e-5  # eps of the batch norms in the authors' copy of I3D
 
-# Ours -> the authors' (theirs stand behind DataParallel's `module.`).
+# Our parameter names -> the authors', which have the prefix `module.` of DataParallel.
 REFERENCE_PREFIX = "module."
 REFERENCE_NAMES = {
     "video": "video_model.model",
@@ -46,32 +46,33 @@ REFERENCE_NAMES = {
 
 
 def save(model: ACGA, path: Path) -> None:
-    """Write the model, atomically; equal models make equal bytes."""
+    """Write the model to a safetensors file, atomically; equal models give equal bytes."""
     write_tensors(path, model.state_dict(), {MODEL_KEY: json.dumps(dataclasses.asdict(model.sizes), sort_keys=True)})
 
 
 def load(path: Path) -> ACGA:
-    """Return the model in a file of `save`, on the CPU, in evaluation mode. Raises CheckpointError."""
+    """Return the model from a file written by `save`, on the CPU and in evaluation mode. Raises CheckpointError."""
     tensors, sizes = read_tensors(path, MODEL_KEY)
     return filled(assemble(sizes_from(path, sizes)), tensors, path)
 
 
 def load_reference(path: Path, eps: float = REFERENCE_EPS) -> ACGA:
-    """Return the model in a checkpoint of the authors' code, on the CPU, in evaluation mode; eps is not in the file.
+    """Return the model from a checkpoint of the authors' code, on the CPU and in evaluation mode.
 
-    Raises CheckpointError, which lists names that are missing or left over and shapes that differ.
+    `eps` is that of I3D's batch norms, which the file does not hold. Raises CheckpointError, whose message lists the
+    missing and unexpected names or the first shape that differs.
     """
     theirs = reference_state(path)
     model = assemble(reference_sizes(theirs, eps, path))
     names = {reference_name(name): name for name in model.state_dict()}
-    # What has no counterpart keeps its own name, so that it is reported as left over.
+    # A tensor without a counterpart keeps its own name, so that it is reported as left over.
     return filled(model, {names.get(name, name): tensor for name, tensor in theirs.items()}, path, reference_name)
 
 
 def save_reference(model: ACGA, path: Path, epoch: int = 0) -> None:
-    """Write the model as a checkpoint that the authors' code loads, atomically. It holds no optimiser state.
+    """Write the model, atomically, as a checkpoint without optimizer state that the authors' code can load.
 
-    Raises CheckpointError for a model that their code cannot build: without attention, fusion or I3D.
+    Raises CheckpointError if their code cannot build the model, which must have attention, fusion and I3D.
     """
     for part, there in (("attention", model.sizes.attention), ("fusion", model.sizes.fused)):
         if not there:
@@ -86,12 +87,12 @@ def save_reference(model: ACGA, path: Path, epoch: int = 0) -> None:
 
 
 def load_any(path: Path, eps: float) -> ACGA:
-    """Return the model in a file of ours or of the authors' code; eps is used for theirs alone."""
+    """Return the model from one of our files or from an authors' checkpoint; only the latter uses `eps`."""
     return load_reference(path, eps) if is_reference(path) else load(path)
 
 
 def reference_name(name: str) -> str:
-    """Return the authors' name of one of our tensors."""
+    """Return the authors' name for one of our tensors. Raises KeyError."""
     for ours, theirs in REFERENCE_NAMES.items():
         if name.startswith(f"{ours}."):
             return f"{REFERENCE_PREFIX}{theirs}{name.removeprefix(ours)}"
@@ -99,7 +100,7 @@ def reference_name(name: str) -> str:
 
 
 def reference_sizes(tensors: Mapping[str, Any], eps: float, path: Path) -> Sizes:
-    """Return the sizes that the shapes in an authors' state dict tell."""
+    """Return the sizes of the network in an authors' state dict, read from the shapes. Raises CheckpointError."""
     modality, width = stem_sizes(tensors, reference_name("video."), path)
 
     def outputs(name: str) -> int:
@@ -119,7 +120,7 @@ def reference_sizes(tensors: Mapping[str, Any], eps: float, path: Path) -> Sizes
 
 
 def sizes_from(path: Path, values: Mapping[str, Any]) -> Sizes:
-    """Return the sizes that a file's metadata holds. Raises CheckpointError."""
+    """Return the sizes of the network in the metadata of a file. Raises CheckpointError."""
     try:
         lists = {"channels": tuple(values["channels"]), "widths": tuple(values["widths"])}
         return Sizes(**{**values, **lists, "video": backbone_sizes(path, values["video"])})

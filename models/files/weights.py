@@ -1,6 +1,7 @@
-"""Weights on disk: our own safetensors files, and what PyTorch pickled, read with `weights_only`: no code runs.
+"""Loading and saving of weights: our own safetensors files, and PyTorch's pickles, read with `weights_only`.
 
-Here are tensors and backbones, so that features do not depend on the code of the network after it; see `checkpoints`.
+This module covers tensors and backbones only, so that extracted features do not depend on the code of the network after
+the backbone; see `models.files.checkpoints` for whole networks.
 """
 
 import dataclasses
@@ -24,34 +25,35 @@ Module = TypeVar("Module", bound=nn.Module)
 
 REMEDY = "Fetch or write it again, and load it with the sizes and format that it was saved with."
 
-# One metadata key a file: safetensors writes several in random order, and equal models shall make equal bytes.
+# Each file has one metadata key, because safetensors writes several in random order and equal models must give equal
+# bytes.
 MODEL_KEY = "acga"
 TRUNK_KEY = "i3d"
 COUNTER = ".num_batches_tracked"
 
-# What a backbone's names begin with: in a model of ours, in the authors' checkpoints.
+# Prefixes of the backbone's parameter names in our models and in the authors' checkpoints.
 VIDEO = "video."
 REFERENCE_VIDEO = "module.video_model.model."
 
 
 class CheckpointError(ValueError):
-    """A file of weights that is damaged, unsafe, or not of the network it is loaded into."""
+    """Error raised if a file of weights is damaged, unsafe or does not fit the network."""
 
 
 def save_trunk(video: Backbone, path: Path) -> None:
-    """Write a backbone, atomically; equal ones make equal bytes."""
+    """Write a backbone to a safetensors file, atomically; equal backbones give equal bytes."""
     sizes = dataclasses.asdict(sizes_of(video))
     write_tensors(path, video.state_dict(), {TRUNK_KEY: json.dumps(sizes, sort_keys=True)})
 
 
 def load_trunk(path: Path) -> Backbone:
-    """Return the backbone in a file of `save_trunk`, on the CPU, in evaluation mode. Raises CheckpointError."""
+    """Return the backbone from a file of `save_trunk`, on the CPU and in evaluation mode. Raises CheckpointError."""
     tensors, sizes = read_tensors(path, TRUNK_KEY)
     return filled(assemble_backbone(backbone_sizes(path, sizes)), tensors, path)
 
 
 def backbone_sizes(path: Path, values: Any) -> BackboneSizes:
-    """Return the sizes of a backbone that a file's metadata holds. Raises CheckpointError."""
+    """Return the sizes of a backbone from the values in a file's metadata. Raises CheckpointError."""
     try:
         return BackboneSizes(**values)
     except TypeError as error:
@@ -59,9 +61,9 @@ def backbone_sizes(path: Path, values: Any) -> BackboneSizes:
 
 
 def load_i3d(path: Path, eps: float) -> I3D:
-    """Return the I3D in a weights file of the port (a state dict), on the CPU, in evaluation mode.
+    """Return the I3D from a state dict file of the port, on the CPU and in evaluation mode.
 
-    Modality and width are read off the shapes; eps is not in the file. Raises CheckpointError.
+    Modality and width are read from the shapes; `eps` is not in the file. Raises CheckpointError.
     """
     tensors = state_dict(path)
     modality, width = stem_sizes(tensors, "", path)
@@ -69,18 +71,18 @@ def load_i3d(path: Path, eps: float) -> I3D:
 
 
 def load_resnet(path: Path, frames: int) -> ResNet:
-    """Return the ResNet in a weights file of torchvision (a state dict), on the CPU, in evaluation mode.
+    """Return the ResNet from a state dict file of torchvision, on the CPU and in evaluation mode.
 
-    Its depth is read off the names. Raises CheckpointError and NotAResNet.
+    The depth is read from the parameter names. Raises CheckpointError and NotAResNet.
     """
     tensors = state_dict(path)
     return filled(ResNet(resnet_depth(tensors), frames), tensors, path)
 
 
 def load_video(path: Path, eps: float) -> Backbone:
-    """Return the backbone inside a trained model, ours or of the authors' code; eps is used for theirs alone.
+    """Return the backbone of a trained model, from one of our files or from the authors' checkpoint.
 
-    What else is in the file is not looked at. Raises CheckpointError.
+    `eps` is used only for the authors' checkpoint. All other tensors are ignored. Raises CheckpointError.
     """
     if is_reference(path):
         tensors, prefix = reference_state(path), REFERENCE_VIDEO
@@ -94,7 +96,7 @@ def load_video(path: Path, eps: float) -> Backbone:
 
 
 def state_dict(path: Path) -> dict[str, Any]:
-    """Return the state dict that is in a file of PyTorch's. Raises CheckpointError."""
+    """Return the state dict in a file saved by PyTorch. Raises CheckpointError."""
     tensors = read_pickle(path)
     if not isinstance(tensors, Mapping):
         raise CheckpointError(f"Checkpoint {path} holds a {type(tensors).__name__}, expected a state dict. {REMEDY}")
@@ -110,16 +112,16 @@ def reference_state(path: Path) -> dict[str, Any]:
 
 
 def is_reference(path: Path) -> bool:
-    """Return whether a file is a pickle of PyTorch's, and not one of ours. Raises CheckpointError."""
+    """Return whether a file is a pickle of PyTorch and not one of our safetensors files. Raises CheckpointError."""
     try:
         with path.open("rb") as file:
-            return file.read(9)[8:] != b"{"  # a safetensors file is a length of 8 bytes and then JSON
+            return file.read(9)[8:] != b"{"  # safetensors: 8 bytes of length, then JSON
     except OSError as error:
         raise CheckpointError(f"Checkpoint {path} cannot be read: {error}. {REMEDY}") from error
 
 
 def stem_sizes(tensors: Mapping[str, Any], prefix: str, path: Path) -> tuple[str, float]:
-    """Return modality and width of an I3D whose names in a state dict have a prefix."""
+    """Return modality and width of the I3D whose names in the state dict have a prefix. Raises CheckpointError."""
     stem = shaped(tensors, f"{prefix}conv3d_1a_7x7.conv3d.weight", 5, path)
     modalities = {channels: modality for modality, channels in IMAGE_CHANNELS.items()}
     if stem.shape[1] not in modalities:
@@ -130,7 +132,7 @@ def stem_sizes(tensors: Mapping[str, Any], prefix: str, path: Path) -> tuple[str
 
 
 def shaped(tensors: Mapping[str, Any], name: str, axes: int, path: Path) -> Tensor:
-    """Return a tensor of a state dict that has at least so many axes. Raises CheckpointError."""
+    """Return a tensor of a state dict. Raises CheckpointError if it is missing or has fewer than `axes` axes."""
     tensor = tensors.get(name)
     if not isinstance(tensor, Tensor) or tensor.ndim < axes:
         raise CheckpointError(f"Checkpoint {path} has no tensor {name!r} of {axes} axes or more. {REMEDY}")
@@ -138,10 +140,10 @@ def shaped(tensors: Mapping[str, Any], name: str, axes: int, path: Path) -> Tens
 
 
 def filled(module: Module, tensors: Mapping[str, Any], path: Path, naming: Callable[[str], str] = str) -> Module:
-    """Return the module, its weights set to the tensors and in evaluation mode; `naming` gives a name in the file.
+    """Return the module in evaluation mode, after loading the tensors as its state dict. Raises CheckpointError.
 
-    Batch norms' step counts may be missing, as in old files; all else must be there, and no more.
-    Raises CheckpointError.
+    `naming` maps a name of the module to the name in the file, for error messages. Names and shapes must be those of
+    the module, except that the batch norms' `num_batches_tracked` may be missing, as in old files.
     """
     expected = module.state_dict()
     given = {name: tensor for name, tensor in expected.items() if name.endswith(COUNTER)} | dict(tensors)
@@ -160,7 +162,7 @@ def filled(module: Module, tensors: Mapping[str, Any], path: Path, naming: Calla
 
 
 def read_pickle(path: Path) -> object:
-    """Return what PyTorch saved in a file, as long as loading it runs no code. Raises CheckpointError."""
+    """Return the object that PyTorch saved in a file, without running code from it. Raises CheckpointError."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -168,7 +170,7 @@ def read_pickle(path: Path) -> object:
 
 
 def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the sizes under a metadata key of a safetensors file. Raises CheckpointError."""
+    """Return the tensors of a safetensors file and the JSON object under a metadata key. Raises CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -183,12 +185,12 @@ def read_tensors(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, atomically."""
+    """Write tensors and metadata to a safetensors file, atomically."""
     write_bytes(path, serialised({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
+    """Write a file atomically: it is synchronised to disk under another name and then renamed."""
     scratch = path.with_name(f".{path.name}.part")
     with scratch.open("wb") as file:
         file.write(content)

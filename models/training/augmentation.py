@@ -1,4 +1,4 @@
-"""Mirrored samples. The authors train without them."""
+"""Horizontal flips of training samples, which the authors do not use."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ from torch import Tensor
 
 from models.training.samples import Batch
 
-STREAM = 1  # beside `order.shuffled`, which draws from the stream without a key
+STREAM = 1  # spawn key, which separates these draws from those of `sampling.shuffled`
 
 
 class MissingMirroredWords(ValueError):
-    """Samples that are to be mirrored, but whose sentences cannot be."""
+    """Error raised if samples are to be mirrored but have no word vectors of mirrored sentences."""
 
 
 def is_flipped(seed: int, epoch: int, step: int, clip: int) -> bool:
-    """Return whether a step mirrors a clip: a fair coin that these numbers alone decide."""
+    """Return whether a step mirrors a clip: a fair coin toss that depends only on the arguments."""
     words = np.random.PCG64(np.random.SeedSequence([seed, epoch, step, clip], spawn_key=(STREAM,))).random_raw(1)
     return int(words[0]) >> 63 == 1
 
 
 def flipped(batch: Batch, flags: Sequence[bool]) -> Batch:
-    """Return the batch, sentences with a flag mirrored together with their masks and the features of their clip.
+    """Return the batch with the flagged sentences, their masks and the features of their clips mirrored.
 
-    All sentences on a clip have the same flag. A mirrored feature map only resembles the features of the mirrored clip,
-    since the trunk does not treat left and right alike. Raises MissingMirroredWords.
+    All sentences of a clip must have the same flag. A mirrored feature map only approximates the features of the
+    mirrored clip, because the trunk does not treat left and right alike. Raises MissingMirroredWords.
     """
     if batch.mirrored_words is None:
         raise MissingMirroredWords(
@@ -47,5 +47,5 @@ def flipped(batch: Batch, flags: Sequence[bool]) -> Batch:
 
 
 def mirrored(maps: Tensor, rows: Tensor) -> Tensor:
-    """Return the maps, the last axis of the given rows reversed."""
+    """Return the maps with the last axis reversed in those rows where `rows` is True."""
     return torch.where(rows.reshape(-1, *[1] * (maps.ndim - 1)), maps.flip(-1), maps)

@@ -1,7 +1,7 @@
-"""Batch norm over the clips of all processes.
+"""Batch norm whose statistics are computed over the clips of all processes.
 
-`torch.nn.SyncBatchNorm` refuses tensors on a CPU. Here the sums over a batch are all-reduced by a layer that has a
-gradient, and autograd does the rest.
+`torch.nn.SyncBatchNorm` does not support CPU tensors. Here the sums over a batch are computed by a differentiable
+all-reduce, and autograd derives the backward pass from it.
 """
 
 from typing import Any
@@ -15,33 +15,33 @@ from models.training.distributed import world_size
 
 
 class TooFewValues(ValueError):
-    """A batch whose variance cannot be estimated."""
+    """Error raised if a batch has too few values to estimate a variance."""
 
 
 class AllReduceSum(torch.autograd.Function):
-    """The sum of a tensor over all processes; each process's tensor gets the sum of the gradients."""
+    """A differentiable all-reduce: the sum of a tensor over all processes, and in the backward pass of its gradient."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
-        """Return the sum, the same on every process."""
+        """Return the sum over all processes, which is the same on each of them."""
         total = tensor.contiguous().clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        """Return the gradient of the sum of all processes' losses."""
+        """Return the gradient of the sum of the losses of all processes."""
         total = gradients[0].contiguous().clone()
         distributed.all_reduce(total)
         return total
 
 
 class ProcessGroupBatchNorm(_BatchNorm):
-    """A batch norm with the same state; in training its statistics are those of all processes' maps together.
+    """A batch norm with PyTorch's state dict, whose batch statistics in training are those of all processes together.
 
-    Processes may hold different numbers of maps. Where `counts` is False this process's maps are normalised, but count
-    for nothing: it has no share of the batch and takes part for the sake of the others. Statistics are float32 for
-    maps of less precision. In evaluation, and in a single process, it is PyTorch's.
+    Processes may hold different numbers of maps. With `counts` False this process has no share of the batch: its maps
+    are normalised, but do not contribute to the statistics. Statistics are float32 for maps of lower precision. In
+    evaluation mode and in a single process the layer is PyTorch's batch norm.
     """
 
     counts: bool = True
@@ -67,7 +67,7 @@ class ProcessGroupBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def remember(self, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"]) -> None:
-        """Move the running statistics towards a batch's mean and unbiased variance, as PyTorch's does."""
+        """Update the running statistics with the mean and the unbiased variance of a batch, as PyTorch does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
@@ -77,15 +77,15 @@ class ProcessGroupBatchNorm(_BatchNorm):
 
 
 class GlobalBatchNorm2d(ProcessGroupBatchNorm, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` over all processes."""
+    """`nn.BatchNorm2d` with statistics over all processes."""
 
 
 class GlobalBatchNorm3d(ProcessGroupBatchNorm, nn.BatchNorm3d):
-    """`nn.BatchNorm3d` over all processes."""
+    """`nn.BatchNorm3d` with statistics over all processes."""
 
 
 def convert(module: nn.Module) -> None:
-    """Replace every batch norm inside the module; parameters and running statistics stay the same tensors."""
+    """Replace every batch norm inside the module by one over all processes, which keeps the same tensors."""
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d) and not isinstance(child, ProcessGroupBatchNorm):
             setattr(module, name, global_norm(child))
@@ -94,7 +94,7 @@ def convert(module: nn.Module) -> None:
 
 
 def global_norm(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> ProcessGroupBatchNorm:
-    """Return a norm over all processes around the tensors of another."""
+    """Return a batch norm over all processes that shares the tensors and the mode of another batch norm."""
     tracking = norm.track_running_stats
     kind = GlobalBatchNorm3d if isinstance(norm, nn.BatchNorm3d) else GlobalBatchNorm2d
     found = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, tracking)
@@ -106,7 +106,7 @@ def global_norm(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> ProcessGroupBatchNorm:
 
 
 def set_counts(module: nn.Module, counts: bool) -> None:
-    """Say whether this process's maps count in the statistics of the module's norms."""
+    """Set whether the maps of this process contribute to the batch statistics in the module."""
     for norm in module.modules():
         if isinstance(norm, ProcessGroupBatchNorm):
             norm.counts = counts

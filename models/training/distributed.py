@@ -1,4 +1,4 @@
-"""Training in several processes, as torchrun starts them; in a single process all of this does nothing."""
+"""Functions for training in several processes started by torchrun; without a process group they have no effect."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,30 +9,30 @@ from torch import Tensor, distributed
 
 
 class OutOfStep(RuntimeError):
-    """Processes of one training that do not stand at the same place."""
+    """Error raised if the processes of one training are not at the same epoch and step."""
 
 
 def world_size() -> int:
-    """Return the number of processes that train together."""
+    """Return the number of processes in the process group, or 1 without one."""
     return distributed.get_world_size() if started() else 1
 
 
 def rank() -> int:
-    """Return which of them this is, from 0."""
+    """Return the rank of this process in the process group, or 0 without one."""
     return distributed.get_rank() if started() else 0
 
 
 def started() -> bool:
-    """Return whether processes train together."""
+    """Return whether this process has joined a process group."""
     return distributed.is_available() and distributed.is_initialized()
 
 
 @contextmanager
 def process_group(device: torch.device, timeout_seconds: float) -> Iterator[None]:
-    """Join the processes that torchrun started (from its environment variables), and leave them at the end.
+    """Join the process group that torchrun describes in its environment variables, and leave it at the end.
 
-    gloo on CPUs, NCCL on GPUs, each process having chosen its own. Where a process dies, the others fail at once or
-    after the timeout, and do not wait for ever.
+    The backend is gloo on CPUs and NCCL on GPUs, where each process must have selected its own GPU. If a process dies,
+    the others fail at once or after the timeout.
     """
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
@@ -43,7 +43,7 @@ def process_group(device: torch.device, timeout_seconds: float) -> Iterator[None
 
 
 def all_reduce_sum(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the sum of all processes' tensors, on the CPU; it travels by way of the device."""
+    """Return the sum of a tensor over all processes, on the CPU; the all-reduce takes place on `device`."""
     if world_size() == 1:
         return tensor
     total = tensor.to(device, copy=True)
@@ -52,7 +52,7 @@ def all_reduce_sum(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def check_in_step(place: Sequence[int], device: torch.device) -> None:
-    """Raise OutOfStep unless all processes are at the same place, some numbers of 0 or more."""
+    """Raise OutOfStep unless `place` (epoch and step) is the same in all processes."""
     if world_size() == 1:
         return
     mine = torch.tensor(list(place), dtype=torch.int64, device=device)

@@ -1,7 +1,7 @@
-"""Training ACGA: the authors' loop, made repeatable and resumable, in one process or in several.
+"""The training loop of ACGA: the authors' loop, made reproducible and resumable, in one process or in several.
 
-Processes that torchrun started (`models.training.distributed`) share every step: each takes some of its clips, and
-together they do what a single one does with the whole batch.
+The processes of a process group (`models.training.distributed`) share every step: each takes some of its clips, and
+together they compute the same update as a single process with the whole batch.
 """
 
 import logging
@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """One step done: epoch and step count from 0."""
+    """The progress after one step; `epoch` and `step` count from 0, and `loss` is the mean loss of the step."""
 
     epoch: int
     epochs: int
@@ -77,14 +77,13 @@ def train(
     progress: Callable[[TrainingProgress], None] | None = None,
     epoch_done: Callable[[int, EpochLoss, float], None] | None = None,
 ) -> tuple[EpochLoss, ...]:
-    """Train the model in place, from the state in the folder if there is one, and return the loss of each epoch.
+    """Train the model in place, resuming from the state in the folder if there is one; return the loss of each epoch.
 
-    I3D's head and everything after it is trained, by Adam. The model is left on the device, in evaluation mode.
-    `epoch_done` gets the epoch, its losses and its learning rate, once more where a run was killed right after it.
-    Of several processes the first calls both functions and writes the folder, which all of them read. The state before
-    the last epoch stays in the folder, if it is not the first. What `progress` is told of a step is told before the
-    state after it is stored, and once more where a run was killed in between. Raises TrainingStateError where the
-    folder's state is damaged or of another training.
+    The backbone's head and everything after it are trained with Adam. The model is left on the device in evaluation
+    mode. `epoch_done` receives an epoch, its losses and its learning rate. `progress` and `epoch_done` are called
+    before the state is stored, and called again if a run is killed in between. Only rank 0 calls them and writes the
+    folder, which all processes read. The state before the last epoch stays in the folder unless that is the first one.
+    Raises TrainingStateError if the folder's state is damaged or belongs to another training.
     """
     training = Training(model.to(device), source, settings, device)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +99,7 @@ def train(
                 epoch_done(epoch, state.losses[-1], lr)
             store(model, training.optimiser, settings, state, folder)
             logger.info("epoch %d of %d: loss %.4f", epoch + 1, settings.epochs, state.losses[-1].total)
-    check_in_step((len(state.losses), state.step), device)  # none goes on before the folder is written
+    check_in_step((len(state.losses), state.step), device)  # wait until the folder is written
     if state.best:
         model.load_state_dict({**model.state_dict(), **state.best})
     model.eval()
@@ -109,9 +108,9 @@ def train(
 
 @dataclass(frozen=True)
 class Portion:
-    """What a process does of a step at one go: its share of a micro-batch; the step has `total` samples in all.
+    """The share that one process has of a micro-batch of a step; the whole step has `total` samples.
 
-    A process without a share has `counts` False: it goes through the motions with a sample of another process.
+    If its share is empty, `counts` is False, and the process runs on a sample of another process without contributing.
     """
 
     epoch: int
@@ -122,7 +121,7 @@ class Portion:
 
 
 class Training:
-    """A network, its samples and all that it takes to train the one with the others."""
+    """The state of one process during training: network, samples, settings, optimizer and device."""
 
     def __init__(self, model: ACGA, source: SampleSource, settings: TrainingSettings, device: torch.device) -> None:
         self.model, self.source, self.settings, self.device = model, source, settings, device
@@ -133,18 +132,18 @@ class Training:
         self.clips = [clip for clip in clips if videos[clip[0]] not in held]
         self.held_clips = [clip for clip in clips if videos[clip[0]] in held]
         parameters = [parameter for _, parameter in model.trained_parameters()]
-        self.optimiser = torch.optim.Adam(parameters, lr=settings.lr, fused=True)  # ten times faster on a CPU
+        self.optimiser = torch.optim.Adam(parameters, lr=settings.lr, fused=True)  # fused: ten times faster on a CPU
         self.losses = Losses(model, settings.foreground_weight, settings.precision)
         self.shared: nn.Module = self.losses if world_size() == 1 else shared(self.losses, device)
 
     def steps(self, epoch: int) -> tuple[tuple[Portion, ...], ...]:
-        """Return what this process does in the steps of an epoch; every process has as many portions of a step."""
+        """Return the portions of this process for each step of an epoch; all processes have equally many per step."""
         settings = self.settings
         order = batches(settings.sampling, self.clips, settings.batch, settings.seed, epoch)
         return tuple(self.portions(epoch, step, indices) for step, indices in enumerate(order))
 
     def portions(self, epoch: int, step: int, indices: tuple[int, ...]) -> tuple[Portion, ...]:
-        """Return what this process does in a step."""
+        """Return the portions of this process in one step, one per micro-batch."""
         found = []
         for micro in filter(None, split(indices, self.clip, self.settings.accumulate)):
             share = split(micro, self.clip, world_size())[rank()]
@@ -152,7 +151,7 @@ class Training:
         return tuple(found)
 
     def load(self, portion: Portion) -> Batch:
-        """Return the samples of a portion, some of them mirrored where that is wanted."""
+        """Return the samples of a portion, with some clips mirrored if `settings.flip` is set."""
         batch, seed = self.source.batch(portion.indices), self.settings.seed
         if not self.settings.flip:
             return batch
@@ -161,7 +160,7 @@ class Training:
 
 
 class Losses(nn.Module):
-    """The network and its losses."""
+    """A module that computes the losses of the network for a batch."""
 
     def __init__(self, model: ACGA, foreground_weight: float, precision: Precision) -> None:
         super().__init__()
@@ -170,7 +169,7 @@ class Losses(nn.Module):
         self.precision = precision
 
     def forward(self, batch: Batch) -> Float[Tensor, "3"]:
-        """Return the mean losses of the three responses, in the precision of the weights."""
+        """Return the mean losses of the three responses, in the dtype of the weights."""
         weight = self.model.text.convolution.weight
         device, own = weight.device, weight.dtype
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -182,10 +181,10 @@ class Losses(nn.Module):
 
 
 def shared(losses: Losses, device: torch.device) -> DistributedDataParallel:
-    """Return the losses with gradients, and batch statistics, over all processes."""
+    """Return the losses wrapped in DistributedDataParallel, with batch statistics over all processes."""
     video = losses.model.video
     batch_norm.convert(video.get_submodule(video.head_name))
-    losses.requires_grad_(False)  # the trunk does not run, and its gradients are not to be waited for
+    losses.requires_grad_(False)  # the trunk does not run, so it has no gradients
     for _, parameter in losses.model.trained_parameters():
         parameter.requires_grad_(True)
     devices = [device] if device.type == "cuda" else None
@@ -199,7 +198,7 @@ def train_epoch(
     folder: Path,
     progress: Callable[[TrainingProgress], None] | None,
 ) -> TrainingState:
-    """Take the steps of an epoch that are left and return the state at its end. Raises TrainingStateError."""
+    """Train for the remaining steps of an epoch and return the state at its end. Raises TrainingStateError."""
     epoch, settings = len(state.losses), training.settings
     for group in training.optimiser.param_groups:
         group["lr"] = lr
@@ -229,7 +228,7 @@ def train_epoch(
 
 
 def training_step(training: Training, portions: tuple[Portion, ...], loaded: Iterator[Batch]) -> Float64[Tensor, "3"]:
-    """Take one step and return the sums of its samples' losses over all processes, on the CPU."""
+    """Take one optimizer step and return the sums of its samples' three losses over all processes, on the CPU."""
     training.optimiser.zero_grad()
     sums = torch.zeros(3, dtype=torch.float64)
     for place, portion in enumerate(portions, start=1):
@@ -237,7 +236,7 @@ def training_step(training: Training, portions: tuple[Portion, ...], loaded: Ite
         batch_norm.set_counts(training.model, portion.counts)
         with gradient_sync(training.shared, place == len(portions)):
             losses = training.shared(next(loaded))
-            # DistributedDataParallel takes the mean over processes, which may have different numbers of samples.
+            # DistributedDataParallel averages over processes, which may have different numbers of samples.
             (losses.sum() * (world_size() * samples / portion.total)).backward()
         sums += losses.detach().cpu().double() * samples
     if training.settings.gradient_norm is not None:
@@ -248,12 +247,12 @@ def training_step(training: Training, portions: tuple[Portion, ...], loaded: Ite
 
 
 def gradient_sync(module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
-    """Return a context in which processes exchange gradients, or only add them up for later."""
+    """Return a context in which a backward pass synchronises gradients (`wanted`), or only accumulates them locally."""
     return nullcontext() if wanted or not isinstance(module, DistributedDataParallel) else module.no_sync()
 
 
 def validation_loss(training: Training) -> float | None:
-    """Return the mean of the summed losses over the samples held out, None where there are none."""
+    """Return the mean over the held-out samples of the sum of the three losses, or None without such samples."""
     if not training.held_clips:
         return None
     training.model.eval()

@@ -1,7 +1,7 @@
-"""A short training of the I3D trunk on what the clips' own annotations say, for want of Kinetics weights.
+"""Pretraining of the I3D trunk on the actor and action labels of the clips, for use without Kinetics weights.
 
-A 1x1 convolution on the time mean of `mixed_4f` tells, for every cell of 16 x 16 pixels, which actor and which action
-is there; both are labels that A2D's annotation files carry. The convolution is thrown away afterwards.
+A 1x1 convolution on the time mean of `mixed_4f` classifies the actor and the action in every cell of 16 x 16 pixels;
+A2D's annotation files contain both labels. The convolution is discarded afterwards.
 """
 
 import logging
@@ -22,7 +22,7 @@ from models.training.sampling import prefetched, shuffled
 
 ACTORS = 8  # 0 background, 1..7 the actors
 ACTIONS = 10  # 0 background or unknown, 1..9 the actions
-COLOUR_LEVELS = 3  # of each of red, green and blue
+COLOUR_LEVELS = 3  # levels of each of red, green and blue
 COLOURS = COLOUR_LEVELS**3
 CELL = 16  # pixels, the stride of mixed_4f
 
@@ -30,16 +30,16 @@ logger = logging.getLogger(__name__)
 
 
 class ClipSizeMismatch(ValueError):
-    """Labels whose grid is not that of the clips' cells."""
+    """Error raised if the grid of labels differs from the grid of the clips' cells."""
 
 
 class UnsupportedModality(ValueError):
-    """An I3D that cannot be pretrained on RGB clips."""
+    """Error raised if the I3D to be pretrained does not take RGB clips."""
 
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """How the trunk is pretrained; `colour_weight` 0 leaves the colour loss out, `warmup` counts steps."""
+    """The settings of pretraining; `warmup` is a number of steps, and `colour_weight` 0 omits the colour loss."""
 
     epochs: int
     batch: int
@@ -54,7 +54,7 @@ class PretrainingSettings:
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """Clips (RGB) and, per cell of 16 x 16 pixels, the actor (0 background) and the action (0 none known)."""
+    """RGB clips and, per cell of 16 x 16 pixels, the actor (0: background) and the action (0: none or unknown)."""
 
     clips: UInt8[Tensor, "b t s s 3"]
     actors: Int64[Tensor, "b h w"]
@@ -63,7 +63,7 @@ class LabelledClips:
 
 @runtime_checkable
 class LabelledClipSource(Protocol):
-    """Where labelled clips come from; `batch` may be called from another thread, one call at a time."""
+    """A source of labelled clips; `batch` may be called from another thread, one call at a time."""
 
     def __len__(self) -> int: ...
 
@@ -74,7 +74,7 @@ class LabelledClipSource(Protocol):
 
 @dataclass(frozen=True)
 class PretrainingProgress:
-    """One step done: epoch and step count from 0."""
+    """The progress after one step; `epoch` and `step` count from 0."""
 
     epoch: int
     epochs: int
@@ -92,8 +92,9 @@ def pretrain(
 ) -> tuple[float, ...]:
     """Train the trunk and `mixed_4f` in place and return the mean loss of each epoch; I3D is left in evaluation mode.
 
-    Adam with decoupled weight decay, a linear warm-up and then a cosine to zero. On one machine the result is a pure
-    function of the weights given, the source and the settings. Raises ClipSizeMismatch and UnsupportedModality.
+    The optimizer is AdamW with a linear warm-up and then a cosine decay of the learning rate to zero. On one machine
+    the result depends only on the initial weights, the source and the settings. Raises ClipSizeMismatch and
+    UnsupportedModality.
     """
     if i3d.modality != "rgb":
         raise UnsupportedModality(f"Pretraining reads RGB clips, this I3D takes {i3d.modality}. Pretrain an RGB one.")
@@ -125,7 +126,7 @@ def pretrain(
 
 
 def epoch_batches(source: LabelledClipSource, settings: PretrainingSettings, epoch: int) -> Iterator[LabelledClips]:
-    """Yield the batches of an epoch, every clip once, some mirrored."""
+    """Yield the batches of an epoch: every clip once, mirrored at random if `settings.flip` is set."""
     order = shuffled(len(source), settings.seed, epoch)
     wanted = [order[start : start + settings.batch] for start in range(0, len(order), settings.batch)]
     for step, batch in enumerate(prefetched(source.batch, wanted)):
@@ -136,7 +137,11 @@ def epoch_batches(source: LabelledClipSource, settings: PretrainingSettings, epo
 def cell_loss(
     i3d: I3D, classifier: nn.Conv2d, batch: LabelledClips, settings: PretrainingSettings
 ) -> Float[Tensor, ""]:
-    """Return the cross entropy of actors, plus those of actions and, weighted, of colours on the actors' cells."""
+    """Return the sum of the cross entropies of actors, of actions (where known) and of colours (where an actor is).
+
+    The loss of actors weights the foreground by `foreground_weight`; the loss of colours is multiplied by
+    `colour_weight`. Raises ClipSizeMismatch.
+    """
     clips = to_unit_range(batch.clips)
     maps = classifier(i3d.head(i3d.trunk(clips)).mean(2))
     if maps.shape[-2:] != batch.actors.shape[-2:]:
@@ -156,9 +161,10 @@ def cell_loss(
 
 
 def colour_classes(clips: Float[Tensor, "b 3 t s s"]) -> Int64[Tensor, "b h w"]:
-    """Return the mean colour of each cell of the labelled (middle) frame, each channel rounded to one of three levels.
+    """Return the class of the mean colour of each cell of the labelled (middle) frame, with three levels per channel.
 
-    Colour is no label of A2D, but sentences speak of it, and features that only tell actors and actions drop it.
+    A2D has no colour labels, but its sentences mention colours, which features that only distinguish actors and actions
+    would lose.
     """
     middle = clips[:, :, clips.shape[2] // 2]
     cells = reduce(middle, "b c (h i) (w j) -> b c h w", "mean", i=CELL, j=CELL)
@@ -167,13 +173,13 @@ def colour_classes(clips: Float[Tensor, "b 3 t s s"]) -> Int64[Tensor, "b h w"]:
 
 
 def mean_where(values: Float[Tensor, "b h w"], chosen: Bool[Tensor, "b h w"]) -> Float[Tensor, ""]:
-    """Return the mean of the chosen values, 0 where none is chosen."""
+    """Return the mean of the chosen values, or 0 if none is chosen."""
     weight = chosen.to(values.dtype)
     return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def cell_classifier(channels: int, generator: Generator) -> nn.Conv2d:
-    """Return the 1x1 convolution that reads actors, actions and colours off the features."""
+    """Return a 1x1 convolution from features to the logits of actors, actions and colours, in this order."""
     classifier = nn.Conv2d(channels, ACTORS + ACTIONS + COLOURS, 1)
     nn.init.normal_(classifier.weight, std=1 / math.sqrt(channels), generator=generator)
     if classifier.bias is not None:
@@ -182,25 +188,25 @@ def cell_classifier(channels: int, generator: Generator) -> nn.Conv2d:
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int) -> float:
-    """Return what the learning rate is multiplied by at a step: a linear warm-up, then half a cosine down to zero."""
+    """Return the factor of the learning rate at a step: a linear warm-up, then a half cosine down to zero."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def trained(name: str) -> bool:
-    """Return whether pretraining touches the I3D parameter of this name: all that `mixed_4f` needs, and itself."""
+    """Return whether pretraining updates the I3D parameter of this name: `mixed_4f` and all layers before it."""
     return not name.startswith(("mixed_5", "conv3d_0c"))
 
 
 def flips(count: int, seed: int, epoch: int, step: int) -> tuple[bool, ...]:
-    """Return which clips of a batch are mirrored: a pure function of its arguments."""
+    """Return for each clip of a batch whether it is mirrored, which depends only on the arguments."""
     bits = np.random.PCG64(np.random.SeedSequence([seed, epoch, step])).random_raw(count)
     return tuple(bool(word >> 63) for word in bits.tolist())
 
 
 def flipped(batch: LabelledClips, mirrored: Sequence[bool]) -> LabelledClips:
-    """Return the batch with some clips, and their labels, mirrored left to right."""
+    """Return the batch with the chosen clips and their labels mirrored left to right."""
     chosen = torch.tensor(list(mirrored), device=batch.clips.device)
     wide, flat = rearrange(chosen, "b -> b 1 1 1 1"), rearrange(chosen, "b -> b 1 1")
     return LabelledClips(
@@ -211,5 +217,5 @@ def flipped(batch: LabelledClips, mirrored: Sequence[bool]) -> LabelledClips:
 
 
 def moved(batch: LabelledClips, device: torch.device) -> LabelledClips:
-    """Return the batch on the device."""
+    """Return the batch with its tensors moved to the device."""
     return LabelledClips(batch.clips.to(device), batch.actors.to(device), batch.actions.to(device))

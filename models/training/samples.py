@@ -1,4 +1,4 @@
-"""What training reads: sentences, the masks they mean, and the features of their clips."""
+"""The batches and the sample source of training: sentences, their target masks, and the features of their clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Sentences, the masks they mean, and the trunk's features of their clips; `clip` is each one's position there.
+    """Sentences, their target masks {0, 1} at three resolutions, and the trunk's features of their clips.
 
-    `mirrored_words` are the words of the sentences with left and right swapped, None where the source has none.
+    `clip` holds the index in `features` of each sentence's clip. `mirrored_words` are the word vectors of the sentences
+    with left and right swapped, or None if the source has none.
     """
 
     features: Float[Tensor, "c f t h w"]
@@ -26,16 +27,16 @@ class Batch:
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """Where samples come from; `batch` may be called from another thread, one call at a time."""
+    """A source of training samples; `batch` may be called from another thread, one call at a time."""
 
     @property
     def clips(self) -> Sequence[Sequence[int]]:
-        """The positions of each clip's samples; every sample belongs to one clip."""
+        """Return the positions of each clip's samples; every sample belongs to one clip."""
         ...
 
     @property
     def videos(self) -> Sequence[str]:
-        """The id of each sample's video."""
+        """Return the id of each sample's video."""
         ...
 
     def __len__(self) -> int: ...

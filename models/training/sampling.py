@@ -1,4 +1,4 @@
-"""Which samples come when: pure functions of (seed, epoch, step), the same on every machine and NumPy version."""
+"""The order of samples: pure functions of (seed, epoch, step), the same on every machine and NumPy version."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +13,15 @@ W = TypeVar("W")
 
 
 class UnknownSampling(ValueError):
-    """A way to draw samples that does not exist."""
+    """Error raised if the name of a sampling is unknown."""
 
 
 class TooFewSamples(ValueError):
-    """A source that cannot fill one batch."""
+    """Error raised if a source has too few samples for one batch."""
 
 
 class TooFewVideos(ValueError):
-    """Videos that cannot be divided into those to train on and those to validate on."""
+    """Error raised if holding out videos for validation would leave none to train on."""
 
 
 def batches(
@@ -29,9 +29,9 @@ def batches(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the sample positions of every step of an epoch; `clips` lists the positions of each clip's samples.
 
-    epoch: a permutation, each sample once, the last batch perhaps smaller.
-    reference: as in the authors' loop a fresh random batch each step, so that about 63 % of the samples come by.
-    clips: clips in random order, each with all its sentences, taken until a batch has at least `batch` samples.
+    epoch: a permutation, in which each sample occurs once; the last batch may be smaller.
+    reference: a new random batch in each step, as in the authors' loop, so that about 63 % of the samples occur.
+    clips: clips in random order, each with all its sentences; a batch is closed when it has `batch` samples or more.
     Raises UnknownSampling and TooFewSamples.
     """
     if sampling not in get_args(Sampling):
@@ -52,7 +52,7 @@ def batches(
 
 
 def whole_clips(clips: Sequence[Sequence[int]], batch: int) -> tuple[tuple[int, ...], ...]:
-    """Return batches of whole clips, in their order, each closed as soon as it has `batch` samples or more."""
+    """Return batches of whole clips in their given order, each closed as soon as it has `batch` samples or more."""
     closed: list[tuple[int, ...]] = []
     current: list[int] = []
     for clip in clips:
@@ -64,19 +64,20 @@ def whole_clips(clips: Sequence[Sequence[int]], batch: int) -> tuple[tuple[int, 
 
 
 def shuffled(count: int, *key: int) -> tuple[int, ...]:
-    """Return the numbers below `count` in an order that the key alone decides.
+    """Return a permutation of range(count) that depends only on the key.
 
-    Raw words of a bit generator, sorted: NumPy promises their values for ever, unlike those of `Generator.permutation`.
+    It sorts the raw words of a bit generator, whose values NumPy guarantees never to change, unlike those of
+    `Generator.permutation`.
     """
     words = np.random.PCG64(np.random.SeedSequence(list(key))).random_raw(count)
     return tuple(np.argsort(words, kind="stable").tolist())
 
 
 def split(indices: Sequence[int], clip: Sequence[int], parts: int) -> tuple[tuple[int, ...], ...]:
-    """Return so many parts of a batch, each in the batch's order; `clip` is the clip of every sample of the source.
+    """Return a batch divided into `parts` parts, each in the batch's order; `clip` is the clip of every sample.
 
-    The samples of a clip stay together, since a clip counts once in batch statistics. The largest clips go first, each
-    to the part that has the fewest samples. Where there are fewer clips than parts some are empty.
+    The samples of a clip stay together, because a clip counts once in the batch statistics. Clips are assigned from the
+    largest to the smallest, each to the part with the fewest samples. Some parts are empty if there are too few clips.
     """
     grouped: dict[int, list[int]] = {}
     for index in indices:
@@ -89,9 +90,9 @@ def split(indices: Sequence[int], clip: Sequence[int], parts: int) -> tuple[tupl
 
 
 def held_out(videos: Sequence[str], share: float, seed: int) -> frozenset[str]:
-    """Return the videos to validate on: about this share of the different ones, those whose hashes come first.
+    """Return the videos held out for validation: about this share of the distinct videos, chosen by seeded hashes.
 
-    None for a share of 0, else one or more. Raises TooFewVideos where none would be left to train on.
+    The set is empty for a share of 0 and has at least one video otherwise. Raises TooFewVideos.
     """
     if share == 0:
         return frozenset()
@@ -106,7 +107,7 @@ def held_out(videos: Sequence[str], share: float, seed: int) -> frozenset[str]:
 
 
 def prefetched(load: Callable[[W], T], wanted: Sequence[W]) -> Iterator[T]:
-    """Yield what `load` gives for each of the wanted, in order, the next one loading in a thread meanwhile."""
+    """Yield `load(one)` for each element of `wanted`, in order, while a thread loads the next one."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as pool:
         following = None
         for one in wanted:

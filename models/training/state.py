@@ -1,8 +1,8 @@
-"""How ACGA is trained, and where a training stands: one file, replaced in one move, so that it is always whole.
+"""The settings of training, and its state: one file that is replaced atomically.
 
-`training.safetensors` holds weights, Adam's state and the best weights, and as JSON in its metadata settings, losses
-and the step. A run that finds it goes on from there, bit for bit. The state before the last epoch that was begun stays
-beside it as `last_epoch.safetensors`, so that somebody else can go on from there, too.
+`training.safetensors` holds the weights, Adam's state and the best weights, and in its metadata (as JSON) the settings,
+the losses and the step. A run that finds it resumes from it, bit for bit. The state before the last epoch that was
+begun stays beside it as `last_epoch.safetensors`, from which that epoch can be repeated.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ LAST_EPOCH = "last_epoch.safetensors"
 STATE_KEY = "training"
 WEIGHTS = "model."
 BEST = "best."
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what torch.optim.Adam keeps for a parameter
-WITHOUT_EFFECT = ("epochs", "checkpoint_every")  # on the numbers of an epoch
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # the state of torch.optim.Adam for a parameter
+WITHOUT_EFFECT = ("epochs", "checkpoint_every")  # settings that do not change the results of an epoch
 REMEDY = "Train in an empty folder, or restore the model and settings that it was made with."
 
 Precision = Literal["float32", "bfloat16"]
@@ -37,26 +37,26 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingStateError(RuntimeError):
-    """A training folder that cannot be resumed from."""
+    """Error raised if training cannot be resumed from a folder."""
 
 
 class InvalidSettings(ValueError):
-    """Training settings that mean nothing."""
+    """Error raised if a training setting is out of range or contradicts another one."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How ACGA is trained. The authors': 9 epochs, batch 4, lr 5e-4, times 0.1 every 8 epochs, weight 1.5, "reference".
+    """The settings of training. Raises InvalidSettings.
 
-    They neither clip (`gradient_norm` None), accumulate (1) or flip, nor hold anything out (`validation` 0.0).
-    `accumulate`: micro-batches of a step. Their gradients add up to that of the mean loss over the batch, but the batch
-    norms of `mixed_4f` take their statistics from each one by itself.
-    `precision`: bfloat16 means the network under autocast; parameters and losses are float32 in either case.
-    `flip`: mirror every other clip, its masks and, in words, its sentences.
-    `validation`: the share of the videos to hold out. The network ends up with the weights of the epoch that did best
-    on them, and training ends after `patience` epochs that did not improve on it, or never if that is 0.
-    `checkpoint_every`: the state is stored after so many steps of an epoch too, or only after epochs if it is 0.
-    Raises InvalidSettings.
+    The authors use 9 epochs, batch 4, lr 5e-4 times 0.1 every 8 epochs, foreground weight 1.5, sampling "reference",
+    `accumulate` 1, and neither gradient clipping (`gradient_norm` None) nor flips nor validation.
+    `accumulate`: number of micro-batches of a step. Their gradients add up to the gradient of the mean loss over the
+    batch, but the batch norms of `mixed_4f` compute their statistics per micro-batch.
+    `precision`: "bfloat16" runs the network under autocast; parameters and losses are float32 in either case.
+    `flip`: mirror each clip with probability 1/2, with its masks, and swap left and right in its sentences.
+    `validation`: share of the videos to hold out. The network is left with the weights of the epoch with the lowest
+    loss on them, and training stops after `patience` epochs without improvement (0: never).
+    `checkpoint_every`: number of steps after which the state is also stored within an epoch (0: never).
     """
 
     epochs: int
@@ -93,9 +93,9 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class EpochLoss:
-    """Mean losses of the three responses over the samples of an epoch; training minimises their sum.
+    """The mean losses of the three responses over the samples of an epoch; training minimises their sum.
 
-    `validation` is the sum on the samples held out, None where there are none.
+    `validation` is their sum on the held-out samples, or None without such samples.
     """
 
     small: float
@@ -105,15 +105,16 @@ class EpochLoss:
 
     @property
     def total(self) -> float:
-        """The sum of the three."""
+        """Return the sum of the small, medium and large loss."""
         return self.small + self.medium + self.large
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """The losses of the epochs done, and of the next the steps done and the sums of the losses of their samples.
+    """The progress of a training: the losses of the finished epochs, and the position within the current epoch.
 
-    `best` holds the trained weights after the epoch with the lowest validation loss.
+    `step` is the number of its finished steps, `samples` the number of their samples, and `sums` are the sums of the
+    samples' three losses. `best` holds the trained weights after the epoch with the lowest validation loss.
     """
 
     losses: tuple[EpochLoss, ...]
@@ -129,7 +130,7 @@ START = TrainingState((), 0, (0.0, 0.0, 0.0), 0, {})
 def store(
     model: ACGA, optimiser: torch.optim.Adam, settings: TrainingSettings, state: TrainingState, folder: Path
 ) -> None:
-    """Write the state over the one before."""
+    """Write the state of model, optimizer and training to the folder, replacing the previous state atomically."""
     tensors = {f"{WEIGHTS}{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"{BEST}{name}": tensor for name, tensor in state.best.items()}
     for name, parameter in model.trained_parameters():
@@ -146,7 +147,7 @@ def store(
 
 
 def keep(folder: Path) -> None:
-    """Let the state as it is stored now stay as the one before the last epoch, whatever is stored after it."""
+    """Keep the stored state, by a hard link, as the state before the last epoch; later states do not overwrite it."""
     link = folder / f".{LAST_EPOCH}.part"
     link.unlink(missing_ok=True)
     os.link(folder / STATE, link)
@@ -154,7 +155,10 @@ def keep(folder: Path) -> None:
 
 
 def resume(model: ACGA, optimiser: torch.optim.Adam, settings: TrainingSettings, folder: Path) -> TrainingState:
-    """Load weights and moments from the folder, if it has a state, and return it. Raises TrainingStateError."""
+    """Load the weights and Adam's state from the folder and return the training state, or `START` if it has none.
+
+    Raises TrainingStateError if the state is damaged or has other settings, more epochs or another model.
+    """
     path = folder / STATE
     if not path.exists():
         return START
@@ -186,26 +190,26 @@ def resume(model: ACGA, optimiser: torch.optim.Adam, settings: TrainingSettings,
 
 
 def comparable(settings: TrainingSettings) -> dict[str, Any]:
-    """Return the settings that a resumed run must share: all that the numbers of an epoch depend on."""
+    """Return the settings that a resumed run must share: those on which the results of an epoch depend."""
     return {name: value for name, value in dataclasses.asdict(settings).items() if name not in WITHOUT_EFFECT}
 
 
 def best_epoch(losses: Sequence[EpochLoss]) -> int:
-    """Return the first epoch with the lowest validation loss; what is not a number, or not there, is no improvement."""
+    """Return the first epoch with the lowest validation loss; NaN and None count as infinity."""
     values = [loss.validation for loss in losses]
     ranks = [math.inf if value is None or math.isnan(value) else value for value in values]
     return ranks.index(min(ranks))
 
 
 def is_over(losses: Sequence[EpochLoss], settings: TrainingSettings) -> bool:
-    """Return whether all epochs are done, or so many without improvement that training stops early."""
+    """Return whether all epochs are done, or `patience` epochs have passed without improvement."""
     if len(losses) >= settings.epochs:
         return True
     return bool(losses) and 0 < settings.patience <= len(losses) - 1 - best_epoch(losses)
 
 
 def trained_state(model: ACGA) -> dict[str, Tensor]:
-    """Return copies, on the CPU, of all that training changes: I3D's head and what comes after it."""
+    """Return copies on the CPU of all tensors that training changes: the backbone's head and everything after it."""
     head = f"video.{model.video.head_name}."
     kept = {
         name: tensor

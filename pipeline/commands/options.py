@@ -1,4 +1,4 @@
-"""Options that several commands share, each declared once, and the exit codes."""
+"""Options that several commands share, the decorators of commands, and the exit codes."""
 
 from __future__ import annotations
 
@@ -40,13 +40,16 @@ until = click.option(
 
 
 def workers(of: str = "Tasks") -> Callable[[Function], Function]:
-    """The option --workers; `of` says what is counted."""
+    """Return the decorator that adds the option --workers; `of` names in its help text what is counted."""
     text = f"{of} at a time."
     return click.option("--workers", type=POSITIVE, default=os.cpu_count(), show_default="cores", help=text)
 
 
 def command(name: str, example: str) -> Callable[[Function], click.Command]:
-    """A command that takes --set, --store and --json after its own options, and whose help ends with an example."""
+    """Return the decorator of a command that takes --set, --store and --json after its own options.
+
+    The help text of the command ends with the example.
+    """
     shared: list[click.Parameter] = [
         click.Option(
             ["--set", "overrides"], multiple=True, metavar="section.key=value", help="Override one key of the config."
@@ -60,7 +63,7 @@ def command(name: str, example: str) -> Callable[[Function], click.Command]:
 
 
 def document_command(name: str, example: str) -> Callable[[Function], click.Command]:
-    """A command that takes --json after its own options: it needs neither config nor store."""
+    """Return the decorator of a command without config and store, which takes only --json after its own options."""
     return _decorator(name, example, [_as_json()])
 
 
@@ -78,4 +81,4 @@ def _as_json() -> click.Option:
 
 
 Document = dict[str, Any]
-"""What --json prints."""
+"""The type of the JSON document that --json prints."""

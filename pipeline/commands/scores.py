@@ -1,4 +1,4 @@
-"""Scores as lines of text."""
+"""Functions that print scores as lines of text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def score_line(scores: Mapping[str, Any]) -> str:
-    """The four figures of one protocol on one line."""
+    """Return mean IoU, overall IoU, P@0.5 and mAP of one protocol as one line."""
     return (
         f"mean IoU {scores['mean_iou']:.3f}   overall IoU {scores['overall_iou']:.3f}"
         f"   P@0.5 {scores['precision']['0.5']:.3f}   mAP {scores['map']:.3f}"
@@ -17,6 +17,6 @@ def score_line(scores: Mapping[str, Any]) -> str:
 
 
 def print_scores(protocols: Mapping[str, Any]) -> None:
-    """Print one line a protocol."""
+    """Print one line of scores per protocol."""
     for protocol, scores in protocols.items():
         click.echo(f"{protocol:15}  {score_line(scores)}   ({scores['samples']} samples)")

@@ -1,1 +1,1 @@
-"""The sections of a config, one module each, so that a stage's code digest covers only those that it reads."""
+"""The sections of a config, one module each, so that the code digest of a stage covers only the sections it reads."""

@@ -1,4 +1,4 @@
-"""The section [compute]: the device and the threads."""
+"""The section [compute]: the device and the number of threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.sections.section import Positive, Section
 
 
 class ComputeSection(Section):
-    """What floating point results depend on besides the numbers."""
+    """The device and the number of CPU threads, on which the last bits of floating point results depend."""
 
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
     threads: Positive

@@ -13,7 +13,7 @@ GENERATED = "generated"
 
 
 class DatasetSection(Section):
-    """Where one data set lies and which of its records count."""
+    """The location of one data set and the selection of its records."""
 
     kind: Literal["a2d", "jhmdb", "reference"] = Field(description="layout; reference: features, the authors' folder")
     root: str = Field(min_length=1, description="folder, relative to the working directory; or 'generated'")
@@ -29,14 +29,14 @@ class DatasetSection(Section):
 
 
 class SetSection(Section):
-    """The videos of one role: a data set by name and its split."""
+    """The videos of one role (train or test): the name of a data set and its split."""
 
     dataset: str
     split: Literal["train", "test", "all"]
 
 
 class MiniatureSection(Section):
-    """The generated data set (`data.miniature.a2d_layout.Spec`)."""
+    """The parameters of the generated data set (`data.miniature.scenes.Spec`)."""
 
     seed: Seed
     train_clips: Positive

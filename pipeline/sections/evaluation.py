@@ -1,4 +1,4 @@
-"""The sections [prediction], [metrics] and [report]: from a trained network to the page."""
+"""The sections [prediction], [metrics] and [report]: prediction on the test set, its scores, and the report page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.sections.section import Positive, Rate, Section, Seed
 
 
 class PredictionSection(Section):
-    """Prediction on the test set."""
+    """The settings of prediction on the test set."""
 
     batch: Positive
     precision: Literal["float32", "bfloat16"]
@@ -18,14 +18,14 @@ class PredictionSection(Section):
 
 
 class MetricsSection(Section):
-    """Confidence intervals of scores, by the bootstrap over videos."""
+    """The settings of the confidence intervals of scores, by the bootstrap over videos."""
 
     resamples: Annotated[int, Field(ge=10, description="draws of as many videos as there are")]
     seed: Seed
 
 
 class ReportSection(Section):
-    """The page."""
+    """The settings of the report page; `seeds` is the number of networks trained with different seeds."""
 
     samples: Annotated[int, Field(ge=0, le=100, description="test samples shown with their masks")]
     seed: Seed

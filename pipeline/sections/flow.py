@@ -10,7 +10,7 @@ from pipeline.sections.section import Section
 
 
 class FlowSection(Section):
-    """Optical flow; read where visual.modality is "flow" or "both"."""
+    """The settings of optical flow, which are read if visual.modality is "flow" or "both"."""
 
     method: Literal["dis", "tvl1"] = Field(description="OpenCV's DIS, or TV-L1 where the installed OpenCV has it")
     bound: Annotated[float, Field(gt=0, description="pixels; displacements are clipped to it and divided by it")]

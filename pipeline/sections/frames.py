@@ -10,13 +10,13 @@ from pipeline.sections.section import Section
 
 
 class FrameSize(Section):
-    """The size of frames, for the stages that read nothing else of [frames]."""
+    """The size of frames, for stages that read no other key of [frames]."""
 
     size: Annotated[int, Field(ge=32, multiple_of=16, description="letterboxed height and width")]
 
 
 class FramesSection(FrameSize):
-    """The clip around a labelled frame."""
+    """The settings of the clip around a labelled frame."""
 
     length: Annotated[int, Field(ge=4, multiple_of=4, description="frames of a clip; the labelled one is length/2")]
     limit_seconds: Annotated[float, Field(gt=0, description="a video that takes longer to decode fails its task")]

@@ -10,6 +10,6 @@ from pipeline.sections.section import Section
 
 
 class MasksSection(Section):
-    """Target masks at three resolutions: size, size/4 and size/16."""
+    """The settings of target masks at three resolutions: frames.size, frames.size/4 and frames.size/16."""
 
     threshold: Annotated[float, Field(gt=0, le=1, description="share of a cell that must be covered")]

@@ -10,13 +10,13 @@ from pipeline.sections.section import Positive, Section, Seed
 
 
 class ModelMode(Section):
-    """How the network is computed, for the stages that read nothing else of [model]."""
+    """The mode of computation of the network, for stages that read no other key of [model]."""
 
     mode: Literal["fast", "plain"] = Field(description="the paper's operations one by one, or the same values faster")
 
 
 class ModelSection(ModelMode):
-    """The network after the trunk."""
+    """The settings of the network after the trunk."""
 
     checkpoint: str = Field(description="a trained model, ours or the authors' (skips training); '' to train")
     attention: bool = Field(description="cross-guided attention; false is the FCN baseline")

@@ -10,7 +10,7 @@ from pipeline.sections.section import Positive, Rate, Section, Seed
 
 
 class PretrainSection(Section):
-    """Pretraining of the trunk on the data set's own actor and action labels; read where weights = 'pretrain'."""
+    """The settings of pretraining on the data set's actor and action labels, read if visual.weights is "pretrain"."""
 
     epochs: Positive
     batch: Positive

@@ -1,4 +1,4 @@
-"""The base of all sections of the config, and the types of values that several of them use."""
+"""The base class of all sections of the config, and the types of values that several sections use."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, without unknown keys and without values that JSON cannot carry."""
+    """A section of the config, which is frozen and rejects unknown keys, wrong types, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)

@@ -10,13 +10,13 @@ from pipeline.sections.section import Positive, Section, Seed
 
 
 class WordDimension(Section):
-    """The length of word vectors, for the stages that read nothing else of [text]."""
+    """The length of word vectors, for stages that read no other key of [text]."""
 
     dim: Positive = Field(description="length of a word vector")
 
 
 class TextSection(WordDimension):
-    """Word vectors."""
+    """The settings of word vectors and sentences."""
 
     vectors: str = Field(min_length=1, description="'hash', a word2vec .bin, a GloVe .txt, or a transformers folder")
     layer: Literal["input", "last"] = Field(description="of a transformers model: input embeddings, last hidden state")

@@ -1,4 +1,4 @@
-"""The section [training]: training of the head and the network."""
+"""The section [training]: training of the backbone's head and the network after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.sections.section import Positive, Rate, Section, Seed
 
 
 class TrainingSection(Section):
-    """Training of the head and the network."""
+    """The settings of training of the backbone's head and the network after it."""
 
     epochs: Positive
     batch: Positive

@@ -53,7 +53,11 @@ def _server() -> socket.socket:
         root = Path(__file__).resolve().parents[2]
         environment = os.environ | {"PYTHONPATH": str(root)}
         command = [sys.executable, __file__, str(other.fileno())]
-        subprocess.Popen(command, cwd=root, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+        server = subprocess.Popen(
+            command, cwd=root, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL
+        )
+    atexit.register(server.wait)
+    atexit.register(own.close)  # first, which ends the server
     return own
 
 

@@ -1,4 +1,4 @@
-"""`acga check`: says what is wrong with a data set, or draws a contact sheet of one video."""
+"""The command `acga check`, which reports the defects of a data set or draws a contact sheet of one video."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def command(
 
 
 def _write_sheet(settings: Config, roots: dict[str, Path], config: Path, sheet: Path, wanted: str) -> None:
+    """Write the contact sheet of the video with id `wanted`. Raises ConfigError if no role has this video."""
     from pipeline.pages import contact_sheet  # imported here because it loads OpenCV
 
     for name in roots:

@@ -1,4 +1,4 @@
-"""`acga miniature`: writes the generated data set."""
+"""The command `acga miniature`, which writes the generated data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acga plan`: says what would run, why, and what it would cost."""
+"""The command `acga plan`, which prints the tasks that would run, the reasons, and the estimated cost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def command(config: Path, until: str, overrides: tuple[str, ...], store: Path, a
 
 
 def _cost(entry: Mapping[str, Any]) -> str:
-    """What a stage would take, where earlier runs tell."""
+    """Return the estimated cost of a stage as text, or an empty string if earlier runs give no estimate."""
     parts = [f"{entry['videos']:.0f} videos"] if entry["videos"] is not None else []
     if entry["seconds"] is not None:
         parts += [f"about {entry['seconds']:.0f} s", f"{entry['bytes'] / 2**20:.1f} MiB"]

@@ -1,4 +1,4 @@
-"""`acga run`: runs every stage that is not there yet and prints the scores."""
+"""The command `acga run`, which runs every task whose artifact is missing and prints the scores."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ def command(
 
 
 def _document(roots: list[Stage], name: str) -> options.Document:
+    """Return the JSON document in a file of the first root's artifact, or an empty dict if it has no such file."""
     path = _published(roots, name)
     found: options.Document = json.loads(path.read_text(encoding="utf-8")) if path else {}
     return found
@@ -81,7 +82,7 @@ def _report(roots: list[Stage]) -> str | None:
 
 
 def _published(roots: list[Stage], name: str) -> Path | None:
-    """The path of a file in the artifact of the only root, or None where it has no such file."""
+    """Return the path of a file of the first root's artifact, or None if it has no such file."""
     artifact = roots[0].artifact()
     if artifact is None:
         return None

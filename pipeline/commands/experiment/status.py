@@ -1,4 +1,4 @@
-"""`acga status`: says which stages are done."""
+"""The command `acga status`, which prints how many tasks of each stage are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acga why`: says for each task of one stage whether it would run, and why."""
+"""The command `acga why`, which prints for each task of one stage whether it would run, and why."""
 
 from __future__ import annotations
 

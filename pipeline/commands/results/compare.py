@@ -1,4 +1,4 @@
-"""`acga compare`: prints the scores of several experiments side by side."""
+"""The command `acga compare`, which prints the scores of several experiments side by side."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def command(configs: tuple[Path, ...], overrides: tuple[str, ...], store: Path, 
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    """The difference to the first experiment with its interval, where there is one."""
+    """Return the difference to the first experiment and its interval as text, or an empty string if there is none."""
     if row["difference"] is None:
         return ""
     low, high = row["interval"]

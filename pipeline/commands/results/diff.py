@@ -1,4 +1,4 @@
-"""`acga diff`: names the first step in which two sets of features differ."""
+"""The command `acga diff`, which names the first stage in which two sets of features differ."""
 
 from __future__ import annotations
 

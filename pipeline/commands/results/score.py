@@ -1,4 +1,4 @@
-"""`acga score`: prints the scores of given masks."""
+"""The command `acga score`, which prints the scores of given masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acga segment`: writes the masks of a video for some sentences."""
+"""The command `acga segment`, which writes the masks of the actors that sentences describe in a video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acga adopt`: after a change of code, lets the old artifacts of a stage stand if a sample comes out equal."""
+"""The command `acga adopt`, which keeps old artifacts valid after a change of code if a rebuilt sample is equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`acga audit`: checks everything behind a report and writes what was found."""
+"""The command `acga audit`, which checks everything behind a report and writes the findings."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def command(
 
 
 def _waiver(text: str) -> tuple[str, str]:
+    """Return the letter of a check and the reason from CHECK=REASON. Raises ConfigError."""
     letter, equals, reason = text.partition("=")
     if not equals or not reason.strip():
         raise configs.ConfigError(f"--waive {text}: expected CHECK=REASON, such as C='another processor'")

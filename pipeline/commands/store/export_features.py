@@ -1,4 +1,4 @@
-"""`acga export`: writes the samples in the layout of the authors' code."""
+"""The command `acga export`, which writes the samples in the layout of the authors' code."""
 
 from __future__ import annotations
 

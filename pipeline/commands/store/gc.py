@@ -1,4 +1,4 @@
-"""`acga gc`: lists or deletes what no config reaches, and drops files that can be built again."""
+"""The command `acga gc`, which lists, deletes, evicts or pins artifacts of the store."""
 
 from __future__ import annotations
 

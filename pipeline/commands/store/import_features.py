@@ -1,4 +1,4 @@
-"""`acga import`: takes a folder in the layout of the authors' code as the features of a run."""
+"""The command `acga import`, which imports a folder in the layout of the authors' code as features."""
 
 from __future__ import annotations
 
