@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data import a2d, jhmdb
+from data.readers import a2d, jhmdb
 from data.records import Instances, Listing
 
 KINDS = ("a2d", "jhmdb")
 
 
 def read(kind: str, root: Path, split: str, exclude: Mapping[str, str], labelled: str | Path = "even") -> Listing:
-    """Return the videos and sentences of one split of a dataset in the layout of `data.a2d` or `data.jhmdb`.
+    """Return the videos and sentences of one split of a dataset in the layout that its reader describes.
 
     `labelled` selects the labelled frames of J-HMDB: "even", or the path of a list. For A2D it is ignored, since the
     annotation files determine the labelled frames. Raises UnknownKind and the errors of the readers."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from data import a2d, jhmdb
 from data.datasets import UnknownKind
 from data.defects import Hits
+from data.readers import a2d, jhmdb
 from data.records import Listing
 
 

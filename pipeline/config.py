@@ -15,17 +15,19 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from pipeline.sections.compute import ComputeSection
-from pipeline.sections.datasets import GENERATED, DatasetSection, MiniatureSection, SetSection
-from pipeline.sections.evaluation import MetricsSection, PredictionSection, ReportSection
-from pipeline.sections.flow import FlowSection
-from pipeline.sections.frames import FramesSection
-from pipeline.sections.masks import MasksSection
-from pipeline.sections.model import ModelSection
-from pipeline.sections.pretrain import PretrainSection
+from pipeline.sections.dataset.datasets import GENERATED, DatasetSection, MiniatureSection, SetSection
+from pipeline.sections.dataset.frames import FramesSection
+from pipeline.sections.dataset.masks import MasksSection
+from pipeline.sections.features.flow import FlowSection
+from pipeline.sections.features.text import TextSection
+from pipeline.sections.features.visual import VisualSection
+from pipeline.sections.results.metrics import MetricsSection
+from pipeline.sections.results.prediction import PredictionSection
+from pipeline.sections.results.report import ReportSection
 from pipeline.sections.section import Section
-from pipeline.sections.text import TextSection
-from pipeline.sections.training import TrainingSection
-from pipeline.sections.visual import VisualSection
+from pipeline.sections.training.model import ModelSection
+from pipeline.sections.training.pretrain import PretrainSection
+from pipeline.sections.training.training import TrainingSection
 
 
 class ConfigError(ValueError):

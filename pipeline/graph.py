@@ -88,7 +88,7 @@ class OfStream(RunnableStage):
 class Frames(OfShard):
     """The letterboxed clip around each labelled frame, and the frame after it."""
 
-    implementation = "pipeline.stages.frames"
+    implementation = "pipeline.stages.dataset.frames"
     reads = ("frames",)
     by_video = ()
 
@@ -99,7 +99,7 @@ class Frames(OfShard):
 class Flow(OfShard):
     """The optical flow of each clip, if visual.modality is "flow" or "both"."""
 
-    implementation = "pipeline.stages.flow"
+    implementation = "pipeline.stages.features.flow"
     reads = ("flow",)
     consumes = (Frames,)
     by_video = ("Frames",)
@@ -111,7 +111,7 @@ class Flow(OfShard):
 class Masks(OfShard):
     """The mask of each instance in each labelled frame, at three resolutions and at the original size of the frame."""
 
-    implementation = "pipeline.stages.masks"
+    implementation = "pipeline.stages.dataset.masks"
     reads = ("frames.size", "masks")
     by_video = ()
 
@@ -122,7 +122,7 @@ class Masks(OfShard):
 class TextFeatures(OfRole):
     """The word vectors of each sentence."""
 
-    implementation = "pipeline.stages.text"
+    implementation = "pipeline.stages.features.text"
     reads = ("text",)
     files = ("text.vectors",)
 
@@ -133,7 +133,7 @@ class TextFeatures(OfRole):
 class PretrainedTrunk(OfStream):
     """The trunk pretrained on the actor and action labels of the train set, if visual.weights is "pretrain"."""
 
-    implementation = "pipeline.stages.trunk"
+    implementation = "pipeline.stages.training.trunk"
     reads = ("compute", "pretrain", *BACKBONE)
     consumes = (Frames, Masks)
 
@@ -144,7 +144,7 @@ class PretrainedTrunk(OfStream):
 class VisualFeatures(OfStream, OfShard):
     """The output of the trunk (of I3D, at mixed_4e, or of a ResNet): one row per labelled frame, for all sentences."""
 
-    implementation = "pipeline.stages.visual"
+    implementation = "pipeline.stages.features.visual"
     reads = ("compute", "visual")
     consumes = (Frames, Flow, PretrainedTrunk)
     by_video = ("Frames", "Flow")
@@ -158,7 +158,7 @@ class VisualFeatures(OfStream, OfShard):
 class Imported(OfRole):
     """The samples of a folder in the authors' layout, which replace earlier stages; for dataset.kind "reference"."""
 
-    implementation = "pipeline.stages.imported"
+    implementation = "pipeline.stages.dataset.imported"
     carries = ("visual",)
 
     @property
@@ -173,7 +173,7 @@ class Imported(OfRole):
 class Samples(OfRole):
     """The table of references to clip, query and mask, for the clips that could be decoded; it contains no tensors."""
 
-    implementation = "pipeline.stages.samples"
+    implementation = "pipeline.stages.dataset.samples"
     consumes = (Frames, Masks)
 
     def inputs(self) -> list[Stage]:
@@ -190,7 +190,7 @@ REFERRED: tuple[type[Stage], ...] = (Samples, TextFeatures, VisualFeatures, Mask
 class TrainedModel(OfStream):
     """ACGA trained on the train set, or the network of model.checkpoint in our format if one is given."""
 
-    implementation = "pipeline.stages.model"
+    implementation = "pipeline.stages.training.model"
     reads = ("compute", "model", "text.dim", "training", *BACKBONE, "visual.weights", "visual.flow_weights")
     consumes = REFERRED
     files = ("model.checkpoint", "visual.weights", "visual.flow_weights")
@@ -204,7 +204,7 @@ class TrainedModel(OfStream):
 class Predictions(RunnableStage):
     """The predicted masks of both protocols for every test sample."""
 
-    implementation = "pipeline.stages.predictions"
+    implementation = "pipeline.stages.results.predictions"
     reads = ("compute", "model.mode", "prediction")
     carries = ("visual",)
     consumes = (TrainedModel, *REFERRED)
@@ -217,7 +217,7 @@ class Predictions(RunnableStage):
 class Metrics(RunnableStage):
     """The scores of the predictions under both protocols."""
 
-    implementation = "pipeline.stages.metrics"
+    implementation = "pipeline.stages.results.metrics"
     reads = ("metrics",)
     consumes = (Predictions, Samples, Masks)
 
@@ -228,7 +228,7 @@ class Metrics(RunnableStage):
 class Report(RunnableStage):
     """The report page: metrics beside the published ones, loss curves, and samples with their masks."""
 
-    implementation = "pipeline.stages.report"
+    implementation = "pipeline.stages.results.report"
     reads = ("frames.size", "report")
     carries = ("visual",)
     consumes = (TrainedModel, Predictions, Metrics, Samples, TextFeatures, Frames, Masks)

@@ -1,4 +1,4 @@
-"""A generated dataset in the layout of J-HMDB with JHMDB-Sentences (see `data.jhmdb`).
+"""A generated dataset in the layout of J-HMDB with JHMDB-Sentences (see `data.readers.jhmdb`).
 
 Each clip shows one actor of a scene of `data.miniature.scenes`, in frames of aspect ratio 4:3 like those of J-HMDB.
 The video names contain brackets and special characters as in J-HMDB. The first clip has more pictures than masks.

@@ -18,7 +18,7 @@ from typing import Any
 from data import datasets
 from data.records import Listing, Video
 from pipeline.config import Config, ConfigError
-from pipeline.sections.datasets import DatasetSection
+from pipeline.sections.dataset.datasets import DatasetSection
 from pipeline.store.artifact import StoreError
 from pipeline.store.canonical_json import canonical, digest
 from pipeline.store.file_hashes import Hashes, replace

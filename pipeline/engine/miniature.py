@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.engine.key import code_digest
 from pipeline.engine.progress import Progress
-from pipeline.sections.datasets import MiniatureSection
+from pipeline.sections.dataset.datasets import MiniatureSection
 from pipeline.store import locks
 from pipeline.store.artifact import sha256
 from pipeline.store.canonical_json import digest

@@ -13,7 +13,7 @@ from pipeline.operations.exchange import origin
 from pipeline.operations.feature_sets import Entry, FeatureSet, UnknownFeatures, find, matched
 from pipeline.runs import run
 from pipeline.sections.compute import ComputeSection
-from pipeline.sections.visual import VisualSection
+from pipeline.sections.features.visual import VisualSection
 
 if TYPE_CHECKING:
     from extractors.comparison.explanation import Explanation

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.config import Config
-from pipeline.engine import active_runs, catalogue
+from pipeline.engine import catalogue
 from pipeline.engine.stage import Stage
 from pipeline.graph import STAGES
-from pipeline.runs import run
+from pipeline.runs import active_runs, run
 from pipeline.store.artifact import Artifact, of
 
 Kind = Literal["kept", "pinned", "in use", "unreached", "attempts", "evicted"]

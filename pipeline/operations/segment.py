@@ -33,7 +33,7 @@ from models.files import checkpoints
 from pipeline.config import Config
 from pipeline.pages.overview import Overview
 from pipeline.runs import run
-from pipeline.stages.predictions import fused
+from pipeline.stages.results.predictions import fused
 from pipeline.stages.support.compute import prepare
 from pipeline.stages.support.weights import EPS
 from pipeline.store import atomic_folder, locks

@@ -1,4 +1,4 @@
-"""The report's page. Its context is what `pipeline.stages.report` collects."""
+"""The report's page. Its context is what `pipeline.stages.results.report` collects."""
 
 from __future__ import annotations
 

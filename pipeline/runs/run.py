@@ -23,11 +23,12 @@ from luigi.task_register import Register
 
 from pipeline import graph
 from pipeline.config import Config
-from pipeline.engine import active_runs, catalogue, integrity, miniature
+from pipeline.engine import catalogue, integrity, miniature
 from pipeline.engine.journal import Journal
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage
-from pipeline.sections.datasets import GENERATED
+from pipeline.runs import active_runs
+from pipeline.sections.dataset.datasets import GENERATED
 from pipeline.store import disk_errors
 from pipeline.store.file_hashes import Hashes
 

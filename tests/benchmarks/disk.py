@@ -26,9 +26,9 @@ from real import LENGTH, REAL, clips, labelled
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout that is not installed
 
-from data.a2d import read, read_instances
 from data.letterbox import Letterbox
 from data.masks import pyramid
+from data.readers.a2d import read, read_instances
 from data.records import Listing, Video
 from extractors.shards.codecs import packed_bytes
 from extractors.shards.float16 import to_float16

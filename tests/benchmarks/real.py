@@ -8,8 +8,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a checkout that is not installed
 
-from data.a2d import read
 from data.letterbox import Letterbox
+from data.readers.a2d import read
 from data.records import Video
 from extractors.video.clips import Source, decode
 from extractors.video.decoder import Decoder

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data import a2d, datasets, jhmdb
+from data import datasets
 from data.miniature import a2d_layout, jhmdb_layout
+from data.readers import a2d, jhmdb
 
 
 def test_each_kind_has_its_reader(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.audit.subject import Subject, raw
 from pipeline.audit.verdicts import Check, check
 from pipeline.engine import catalogue
-from pipeline.sections.datasets import GENERATED
+from pipeline.sections.dataset.datasets import GENERATED
 from pipeline.store.file_hashes import Hashes
 
 MOST_NAMED = 5

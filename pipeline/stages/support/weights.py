@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.backbones.backbone import Backbone, BackboneSizes, assemble_backbone, seed_backbone, sizes_of
 from models.files.weights import load_i3d, load_resnet, load_trunk, load_video
-from pipeline.sections.visual import BackboneSection, TrunkSection
+from pipeline.sections.features.visual import BackboneSection, TrunkSection
 from pipeline.stages.support.job import RawFile
 
 EPS = {"reference": 1e-5, "tensorflow": 1e-3}

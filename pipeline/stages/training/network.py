@@ -19,11 +19,11 @@ from models.files.weights import write_bytes
 from models.training.distributed import rank
 from models.training.loop import LAST_EPOCH, STATE, EpochLoss, TrainingProgress, TrainingSettings, train
 from pipeline.sections.compute import ComputeSection
-from pipeline.sections.model import ModelSection
+from pipeline.sections.features.text import WordDimension
+from pipeline.sections.features.visual import TrunkSection
 from pipeline.sections.section import Section
-from pipeline.sections.text import WordDimension
-from pipeline.sections.training import TrainingSection
-from pipeline.sections.visual import TrunkSection
+from pipeline.sections.training.model import ModelSection
+from pipeline.sections.training.training import TrainingSection
 from pipeline.stages.support.job import Job, StreamRecords
 from pipeline.stages.support.weights import trunk
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data import jhmdb
 from data.miniature.drawing import pictures
 from data.miniature.jhmdb_layout import DEFAULT, BadSpec, Clip, FolderNotEmpty, Spec, clips, write
+from data.readers import jhmdb
 
 
 @pytest.fixture(scope="module")

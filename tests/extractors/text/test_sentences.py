@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import a2d
 from data.defects import Hits
+from data.readers import a2d
 from extractors.text.sentences import UnknownVectors, tokens, word_vectors
 from extractors.text.word2vec import MalformedVectors, WrongDimension
 

@@ -48,7 +48,7 @@ def test_a_number_that_json_does_not_know_is_refused() -> None:
 
 
 def test_the_code_of_a_recipe_is_its_module_and_all_that_it_imports() -> None:
-    modules = modules_of("pipeline.stages.visual")
+    modules = modules_of("pipeline.stages.features.visual")
     assert {
         "pipeline",
         "pipeline.stages",
@@ -56,7 +56,7 @@ def test_the_code_of_a_recipe_is_its_module_and_all_that_it_imports() -> None:
         "extractors.shards.shard",
         "pipeline.stages.support.job",
     } <= modules
-    assert not modules & {"pipeline.engine.stage", "pipeline.graph", "data.jhmdb", "extractors.video.decoder"}
+    assert not modules & {"pipeline.engine.stage", "pipeline.graph", "data.readers.jhmdb", "extractors.video.decoder"}
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def digest_in(folder: Path, recipe: str) -> str:
     return done.stdout.strip() or done.stderr
 
 
-MASKS = "pipeline.stages.masks"
+MASKS = "pipeline.stages.dataset.masks"
 
 
 def test_comments_docstrings_and_blank_lines_are_not_code(copy: Path) -> None:
@@ -86,11 +86,11 @@ def test_comments_docstrings_and_blank_lines_are_not_code(copy: Path) -> None:
 
 
 def test_a_changed_number_in_an_imported_module_is_another_code(copy: Path) -> None:
-    before, unrelated = digest_in(copy, MASKS), digest_in(copy, "pipeline.stages.text")
+    before, unrelated = digest_in(copy, MASKS), digest_in(copy, "pipeline.stages.features.text")
     path = copy / "data" / "masks.py"
     path.write_text(path.read_text().replace("SMALL_CELL = 16", "SMALL_CELL = 8"))
     assert digest_in(copy, MASKS) != before
-    assert digest_in(copy, "pipeline.stages.text") == unrelated
+    assert digest_in(copy, "pipeline.stages.features.text") == unrelated
 
 
 def test_imports_that_cannot_be_followed_are_refused(copy: Path) -> None:

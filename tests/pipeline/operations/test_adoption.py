@@ -98,7 +98,7 @@ def test_an_adoption_that_was_wrong_is_found_by_a_rebuild_and_can_be_undone(copy
     call = "_masks(truth[clip], instance, size, threshold)"
     edit(
         copy,
-        "pipeline/stages/masks.py",
+        "pipeline/stages/dataset/masks.py",
         call,
         call.replace("ld)", f"ld * (0.1 if clip.startswith({video!r}) else 1))"),
     )

@@ -131,7 +131,7 @@ def test_what_a_running_process_is_about_is_not_touched(acga: Acga, store: Path)
 HOLD = """
 import sys
 from pathlib import Path
-from pipeline.engine import active_runs
+from pipeline.runs import active_runs
 with active_runs.exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from extractors.shards.float16 import FeatureOutOfRange
-from pipeline.stages.visual import rows_of_videos, stored
+from pipeline.stages.features.visual import rows_of_videos, stored
 
 
 def test_features_that_float16_cannot_hold_are_refused_by_their_clip() -> None:

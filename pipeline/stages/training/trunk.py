@@ -13,9 +13,9 @@ from models.backbones.i3d import I3D
 from models.files.weights import save_trunk
 from models.training.pretraining import PretrainingProgress, PretrainingSettings, pretrain
 from pipeline.sections.compute import ComputeSection
-from pipeline.sections.pretrain import PretrainSection
+from pipeline.sections.features.visual import BackboneSection
 from pipeline.sections.section import Section
-from pipeline.sections.visual import BackboneSection
+from pipeline.sections.training.pretrain import PretrainSection
 from pipeline.stages.support.compute import prepare
 from pipeline.stages.support.job import Job, StreamRecords
 from pipeline.stages.support.weights import WrongBackbone, seeded

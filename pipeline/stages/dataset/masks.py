@@ -18,8 +18,8 @@ from data import datasets
 from data.letterbox import Letterbox
 from data.masks import decode_rle, encode_rle, pyramid
 from extractors.shards.shard import ShardWriter
-from pipeline.sections.frames import FrameSize
-from pipeline.sections.masks import MasksSection
+from pipeline.sections.dataset.frames import FrameSize
+from pipeline.sections.dataset.masks import MasksSection
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.truth import FrameTruth, InstanceTruth, TruthTable

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from data import labelled_list
-from data.annotations import MalformedLabelledList, MissingFile
-from data.labelled_list import Labelled
+from data.readers import labelled_list
+from data.readers.annotations import MalformedLabelledList, MissingFile
+from data.readers.labelled_list import Labelled
 
 PULLUP = "100_pullups_pullup_f_nm_np1_fr_med_1"
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data import a2d, jhmdb
-from data.annotations import EmptyAnnotations, MalformedAnnotations, MaskSizeMismatch, MissingFile, clean
 from data.defects import Hits
+from data.readers import a2d, jhmdb
+from data.readers.annotations import EmptyAnnotations, MalformedAnnotations, MaskSizeMismatch, MissingFile, clean
 
 Refusal = tuple[type[Exception], str]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.annotations import MalformedLabelledList, MissingFile
+from data.readers.annotations import MalformedLabelledList, MissingFile
 
 FRAMES_A_VIDEO = 3
 _PICTURE = re.compile(r".*/(?P<video>[^/]+)/(?P<number>[0-9]{5})\.png")

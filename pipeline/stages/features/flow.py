@@ -10,11 +10,11 @@ import numpy as np
 
 from extractors.shards.shard import ShardReader, ShardWriter
 from extractors.video.flow import flow_fields
-from pipeline.sections.flow import FlowSection
+from pipeline.sections.features.flow import FlowSection
 from pipeline.sections.section import Section
+from pipeline.stages.features.visual import rows_of_videos
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.units import joined
-from pipeline.stages.visual import rows_of_videos
 
 
 class Settings(Section):

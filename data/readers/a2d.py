@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from data import stored_arrays
-from data.annotations import (
+from data.defects import Hits
+from data.readers import stored_arrays
+from data.readers.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
     MaskSizeMismatch,
@@ -35,7 +36,6 @@ from data.annotations import (
     read_sentences,
     video_id,
 )
-from data.defects import Hits
 from data.records import LABELS, Instances, LabelledFrame, Listing, Query, Video
 
 SENTENCE_COLUMNS = ("video_id", "instance_id", "query")

@@ -17,8 +17,8 @@ import numpy as np
 from extractors.shards.shard import ShardWriter
 from extractors.text.mirroring import mirrored
 from extractors.text.sentences import WordVectors, word_vectors
+from pipeline.sections.features.text import TextSection
 from pipeline.sections.section import Section
-from pipeline.sections.text import TextSection
 from pipeline.stages.support.job import Job
 
 

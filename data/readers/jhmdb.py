@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data import labelled_list, mat_masks
-from data.annotations import (
+from data.defects import Hits
+from data.readers import labelled_list, mat_masks
+from data.readers.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
     MaskSizeMismatch,
@@ -25,7 +26,6 @@ from data.annotations import (
     names,
     read_sentences,
 )
-from data.defects import Hits
 from data.records import Instances, LabelledFrame, Listing, Query, Video
 
 SENTENCE_COLUMNS = ("video_id", "query")
@@ -37,9 +37,9 @@ def read(root: Path, split: str, exclude: Mapping[str, str], labelled: str | Pat
     """Return the videos and sentences of `split` in the order of the sentences; "test" and "all" are the same.
 
     Each video has three labelled frames: evenly spaced ones, or those of the list at the path `labelled` (see
-    `data.labelled_list`). `exclude` maps the ids of videos to leave out to the reasons. No video is opened; only the
-    shape is read from a mask file. Raises MissingFile, EmptyAnnotations, MalformedAnnotations, MalformedLabelledList,
-    UnknownSplit, UnknownExclusion."""
+    `data.readers.labelled_list`). `exclude` maps the ids of videos to leave out to the reasons. No video is opened;
+    only the shape is read from a mask file. Raises MissingFile, EmptyAnnotations, MalformedAnnotations,
+    MalformedLabelledList, UnknownSplit, UnknownExclusion."""
     if split not in ("test", "all"):
         raise UnknownSplit(f"J-HMDB has no split {split!r}; expected test or all: JHMDB-Sentences is for testing only.")
     hits = Hits()

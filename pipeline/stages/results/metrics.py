@@ -19,7 +19,7 @@ from data.masks import RunLengths
 from extractors.shards.sample_table import Sample, inputs_of_samples
 from models.evaluation.bootstrap import intervals
 from models.evaluation.metrics import Overlap, Scores, acga_scores, coco_scores, overlap
-from pipeline.sections.evaluation import MetricsSection
+from pipeline.sections.results.metrics import MetricsSection
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.predicted import Prediction, read_predictions

@@ -10,8 +10,8 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data.annotations import MalformedAnnotations, MissingFile
-from data.mat_masks import read_masks, read_shape
+from data.readers.annotations import MalformedAnnotations, MissingFile
+from data.readers.mat_masks import read_masks, read_shape
 
 
 def element(order: str, kind: int, content: bytes) -> bytes:

@@ -7,8 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from data import a2d
-from data.annotations import (
+from data.defects import RULES, Hits
+from data.miniature import a2d_layout
+from data.miniature.scenes import VALID_ACTIONS
+from data.readers import a2d
+from data.readers.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
     MaskSizeMismatch,
@@ -17,9 +20,6 @@ from data.annotations import (
     UnknownSplit,
     clean,
 )
-from data.defects import RULES, Hits
-from data.miniature import a2d_layout
-from data.miniature.scenes import VALID_ACTIONS
 from data.records import ACTIONS, LABELS, LabelledFrame, Listing, UnknownLabel, split_label
 
 HEADER = "video_id,instance_id,query\n"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data import jhmdb
-from data.annotations import (
+from data.defects import Hits
+from data.readers import jhmdb
+from data.readers.annotations import (
     EmptyAnnotations,
     MalformedAnnotations,
     MalformedLabelledList,
@@ -20,7 +21,6 @@ from data.annotations import (
     UnknownSplit,
     clean,
 )
-from data.defects import Hits
 
 NAME = "A_(B)!_@2+_walk_f_cm_np1"
 

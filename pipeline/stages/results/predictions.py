@@ -19,9 +19,9 @@ from models.evaluation.inference import predict
 from models.evaluation.metrics import acga_prediction, coco_prediction
 from models.files.checkpoints import load
 from pipeline.sections.compute import ComputeSection
-from pipeline.sections.evaluation import PredictionSection
-from pipeline.sections.model import ModelMode
+from pipeline.sections.results.prediction import PredictionSection
 from pipeline.sections.section import Section
+from pipeline.sections.training.model import ModelMode
 from pipeline.stages.support.compute import prepare
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.predicted import Prediction, write_predictions

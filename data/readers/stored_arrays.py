@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from data.annotations import MalformedAnnotations, MaskSizeMismatch
+from data.readers.annotations import MalformedAnnotations, MaskSizeMismatch
 
 MOST_INSTANCES = 255  # per frame; A2D-Sentences has at most 16
 

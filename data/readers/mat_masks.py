@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from data.annotations import MalformedAnnotations, MissingFile
+from data.readers.annotations import MalformedAnnotations, MissingFile
 
 VARIABLE = "part_mask"
 

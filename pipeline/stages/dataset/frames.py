@@ -23,7 +23,7 @@ from extractors.shards.shard import ShardWriter
 from extractors.video.clips import Source, decode
 from extractors.video.decoder import Decoder
 from extractors.video.quarantine import DETERMINISTIC, refuse_more_than, rules_of
-from pipeline.sections.frames import FramesSection
+from pipeline.sections.dataset.frames import FramesSection
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.units import Arrays, identity

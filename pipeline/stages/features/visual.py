@@ -21,8 +21,8 @@ from extractors.visual import batches_of, extract
 from models.backbones.backbone import Backbone
 from models.backbones.folded_batch_norm import fold_batch_norm
 from pipeline.sections.compute import ComputeSection
+from pipeline.sections.features.visual import ExtractionSection
 from pipeline.sections.section import Section
-from pipeline.sections.visual import ExtractionSection
 from pipeline.stages.support.compute import prepare
 from pipeline.stages.support.job import Job, StreamRecords
 from pipeline.stages.support.units import Arrays, joined

@@ -24,8 +24,8 @@ from extractors.shards.sample_table import Sample, read_sample_table
 from extractors.shards.shard import ShardReader
 from models.training.sampling import shuffled
 from pipeline.pages.report_page import report_page
-from pipeline.sections.evaluation import ReportSection
-from pipeline.sections.frames import FrameSize
+from pipeline.sections.dataset.frames import FrameSize
+from pipeline.sections.results.report import ReportSection
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.predicted import read_predictions
