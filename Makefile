@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STORE  ?= store
+TESTS  := $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 10
 
 .PHONY: demo test test-slow bench gpu-check clean
 .DEFAULT_GOAL := demo
@@ -19,10 +20,10 @@ test: $(VENV)/installed   ## lint, types and the tests, without the long proofs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy data extractors models pipeline
-	$(BIN)/pytest -m 'not slow' $(PYTEST)
+	$(TESTS) -m 'not slow' $(PYTEST)
 
 test-slow: $(VENV)/installed   ## the long proofs
-	$(BIN)/pytest -m slow $(PYTEST)
+	$(TESTS) -m slow $(PYTEST)
 
 bench: $(VENV)/installed   ## what is fast, measured on this machine
 	for script in stages catalogue decoding text shards trunk disk memory network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done

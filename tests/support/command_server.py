@@ -1,10 +1,13 @@
 """Runs the command `acga` in forked processes, so that a test does not pay for the imports of every command.
 
 A server process has imported what commands import; it forks one process for each command, which is the real one,
-`pipeline.cli.main` with its own arguments, files and exit code. Commands may run side by side.
+`pipeline.cli.main` with its own arguments, files and exit code. Commands may run side by side. The forkserver of a
+command, from which its tasks are forked, is forked as well instead of started: it is a child of the command that has
+imported the same libraries and shares nothing else with it.
 """
 
 import atexit
+import fcntl
 import json
 import os
 import signal
@@ -13,11 +16,15 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from multiprocessing import util
 from pathlib import Path
 
-IMPORTED = ("torch", "luigi", "pydantic", "numpy", "h5py", "hdf5plugin", "cv2", "pycocotools.mask", "jinja2", "click")
+IMPORTED = (
+    *("torch", "torch._dynamo", "luigi", "pydantic", "numpy", "h5py", "hdf5plugin", "cv2", "pycocotools.mask"),
+    *("jinja2", "click", "scipy", "tqdm", "psutil", "safetensors.torch"),
+)
 REQUEST_BYTES = 1 << 20
 
 
@@ -90,8 +97,40 @@ def _command(request: dict, output: int, errors: int, answers: int) -> list[str]
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    util.spawnv_passfds = _forked_forkserver(util.spawnv_passfds)
     arguments: list[str] = request["arguments"]
     return arguments
+
+
+Spawn = Callable[[bytes, list, list[int]], int]
+
+
+def _forked_forkserver(spawn: Spawn) -> Spawn:
+    """Fork the process that becomes the forkserver; what `multiprocessing` calls to start it, or another process."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    process = os.fork()
+    if process == 0:
+        own.close()
+        program, files, _, _ = socket.recv_fds(other, REQUEST_BYTES, 2)
+        other.close()
+        if program:
+            request = json.loads(program)
+            high = [fcntl.fcntl(file, fcntl.F_DUPFD, 100) for file in files]
+            for file, wanted in zip(high, request["files"], strict=True):
+                os.dup2(file, wanted)
+            exec(request["program"], {})
+        os._exit(0)
+    other.close()
+
+    def instead(path: bytes, arguments: list, files: list[int]) -> int:
+        program = os.fsdecode(arguments[-1])
+        if "multiprocessing.forkserver" not in program:
+            return spawn(path, arguments, files)
+        socket.send_fds(own, [json.dumps({"program": program, "files": files}).encode()], files)
+        own.close()
+        return process
+
+    return instead
 
 
 if __name__ == "__main__":
