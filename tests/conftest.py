@@ -6,8 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from commands import PROJECT, Acga, Run
 from filelock import FileLock
+
+
+def pytest_configure() -> None:
+    """Let each of the processes that run tests side by side compute in one thread; commands have their own threads."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,7 @@ def test_nothing_is_alarmed_by_what_changes_nothing(acga: Acga, store: Path, tmp
     assert (code, document["verdict"]) == (0, "INCONCLUSIVE"), "nothing was built again"
 
 
+@pytest.mark.slow
 def test_a_whole_audit_builds_again_and_says_what_it_did_not_look_at(acga: Acga, store: Path, tmp_path: Path) -> None:
     code, document = audit(acga, store, "--rebuild", 1, "--strict", "--to", tmp_path / "audit")
     assert (code, document["verdict"]) == (0, "PASS"), document["checks"]
@@ -283,6 +284,7 @@ def test_training_in_several_processes_is_not_replayed_in_part(acga: Acga, store
     assert "TrainedModel" in finding and "2 processes" in finding and "--steps 0" in finding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["removed", "cut"])
 def test_training_whose_record_is_damaged_fails_for_that_and_is_not_replayed(
     acga: Acga, store: Path, damage: str

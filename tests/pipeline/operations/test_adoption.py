@@ -32,6 +32,7 @@ def refactor(copy: Acga) -> None:
     edit(copy, "data/masks.py", "SMALL_CELL = 16", "SMALL_CELL = 4 * 4")
 
 
+@pytest.mark.slow
 def test_a_refactoring_is_adopted_after_a_sample_came_out_equal(copy: Acga, finished: Run, store: Path) -> None:
     refactor(copy)
     planned = copy("plan", copy.config, "--store", store, "--json").document["stages"]
