@@ -30,7 +30,7 @@ from data.letterbox import Letterbox
 from data.masks import pyramid
 from data.readers.a2d import read, read_instances
 from data.records import Listing, Video
-from extractors.shards.codecs import packed_bytes
+from extractors.shards.codecs import compressed_bytes
 from extractors.shards.float16 import to_float16
 from extractors.shards.shard import ShardReader, ShardWriter
 from extractors.text.sentences import word_vectors
@@ -85,7 +85,7 @@ def measured(folder: Path, count: int, pixels: int) -> dict[str, Any]:
         "codec": visual.codec("features"),
         "scales": [float(visual.read("scale", row)) for row in range(len(visual))],
         "zeros": mean(float((value == 0).mean()) for value in values),
-        "bytes_a_frame": {codec: mean(packed_bytes(value, codec) for value in values) for codec in CODECS},
+        "bytes_a_frame": {codec: mean(compressed_bytes(value, codec) for value in values) for codec in CODECS},
         "ours": ours,
         "theirs": theirs,
         "sample": sample,
@@ -93,7 +93,7 @@ def measured(folder: Path, count: int, pixels: int) -> dict[str, Any]:
             "labelled frame": features / ours["visual"],
             "sample": sample["theirs"] / sample["ours"],
         },
-        "frames_bytes": mean(packed_bytes(clip, "zstd") for clip in frames),
+        "frames_bytes": mean(compressed_bytes(clip, "zstd") for clip in frames),
     }
 
 

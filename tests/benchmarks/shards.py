@@ -13,7 +13,7 @@ import numpy as np
 from measured import machine, seconds
 from scipy.ndimage import gaussian_filter
 
-from extractors.shards.codecs import packed_bytes
+from extractors.shards.codecs import compressed_bytes
 from extractors.shards.float16 import to_float16
 from extractors.shards.samples import StoredSamples
 from extractors.shards.shard import ShardReader, ShardWriter, read_rows
@@ -90,7 +90,7 @@ def codecs(rows: Iterable[np.ndarray]) -> dict[str, float]:
         half, _ = to_float16(row, f"row {number}")
         for dtype, value in (("float32", row), ("float16", half)):
             for codec in ("none", "zstd", "shuffle+zstd"):
-                sizes.setdefault(f"{dtype} {codec}", []).append(packed_bytes(value, codec))
+                sizes.setdefault(f"{dtype} {codec}", []).append(compressed_bytes(value, codec))
     return {name: sum(found) / len(found) for name, found in sizes.items()}
 
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # runs from a chec
 
 from i3d_port import Port
 
-from extractors.shards.float16 import restored, to_float16
+from extractors.shards.float16 import to_float16, to_float32
 from models.backbones.folded_batch_norm import fold_batch_norm
 from models.backbones.i3d import I3D, to_unit_range
 from models.backbones.initialisation import seed_i3d
@@ -81,7 +81,7 @@ def measured(pixels: int, pairs: int) -> dict[str, Any]:
     plain_rough, rough, quick = compared(port, i3d, clip(small), torch.bfloat16, pairs if hardware else 0)
     real = [compared(port, i3d, images, torch.bfloat16, 0)[:2] for images in real_clips(small)]
     half, scale = to_float16(found.numpy(), "the benchmark's clip")
-    stored = torch.from_numpy(restored(half, scale))
+    stored = torch.from_numpy(to_float32(half, scale))
     kept = found > SMALLEST_KEPT * found.max()
     errors = {
         "float32": relative(found, exact),

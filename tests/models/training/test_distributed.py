@@ -36,7 +36,7 @@ spec = importlib.util.spec_from_file_location("first", {module!r})
 first = importlib.util.module_from_spec(spec); sys.modules["first"] = first; spec.loader.exec_module(first)
 from dataclasses import replace
 from models.training.distributed import OutOfStep, process_group
-from models.training import train
+from models.training.loop import train
 
 root, rank, told = pathlib.Path({root!r}), int(os.environ["RANK"]), []
 
