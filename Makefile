@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STORE  ?= store
-TESTS  := $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 10
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/pytest --durations 10
+BOTH   := --numprocesses 2 --dist worksteal
 
 .PHONY: demo test test-slow bench gpu-check clean
 .DEFAULT_GOAL := demo
@@ -20,10 +21,11 @@ test: $(VENV)/installed   ## lint, types and the tests, without the long proofs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy data extractors models pipeline
-	$(TESTS) -m 'not slow' $(PYTEST)
+	$(PYTEST) $(BOTH) -m 'not slow' $(ARGS)
 
 test-slow: $(VENV)/installed   ## the long proofs
-	$(TESTS) -m slow $(PYTEST)
+	$(PYTEST) -m 'slow and alone' $(ARGS)
+	$(PYTEST) $(BOTH) -m 'slow and not alone' $(ARGS)
 
 bench: $(VENV)/installed   ## what is fast, measured on this machine
 	for script in stages catalogue decoding text shards trunk disk memory network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done

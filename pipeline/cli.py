@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     """Print an error that is meant for users and return its exit code; raise any other error, which is a bug."""
-    from pipeline.runs.run import StageFailed
+    from pipeline.runs.building import StageFailed
     from pipeline.store import disk_errors
     from pipeline.store.artifact import StoreError
 

@@ -28,6 +28,7 @@ from pipeline.sections.section import Section
 from pipeline.sections.training.model import ModelSection
 from pipeline.sections.training.pretrain import PretrainSection
 from pipeline.sections.training.training import TrainingSection
+from pipeline.store import slots
 
 
 class ConfigError(ValueError):
@@ -134,10 +135,22 @@ def load(path: Path, overrides: Iterable[str]) -> Config:
     for override in overrides:
         _apply(table, override)
     try:
+        _set_processes(table)
         table["datasets"] = _datasets(table)
         return Config.model_validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         raise ConfigError(f"config {path}: {_first(error)}") from error
+
+
+def _set_processes(table: dict[str, Any]) -> None:
+    """Replace training.processes = "auto" by the number of this host's slots; the last bits of results depend on it."""
+    training, compute = table.get("training"), table.get("compute")
+    if isinstance(training, dict) and training.get("processes") == "auto" and isinstance(compute, dict):
+        section = ComputeSection.model_validate(compute)
+        try:
+            training["processes"] = len(slots.find("auto", section.device, section.threads))
+        except slots.ImpossibleDevices as error:
+            raise ConfigError(str(error)) from error
 
 
 def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict[str, Any]]:

@@ -195,6 +195,10 @@ class TrainedModel(OfStream):
     consumes = REFERRED
     files = ("model.checkpoint", "visual.weights", "visual.flow_weights")
 
+    @property
+    def slots(self) -> int:
+        return int(self.values["training"]["processes"])
+
     def inputs(self) -> list[Stage]:
         if self.values["model"]["checkpoint"]:
             return []

@@ -27,7 +27,7 @@ ALLOWED = {
 }
 FLOORS = {  # of each package's modules and folders, from the ground up: each uses only what stands before it
     "data": ("records", "letterbox", "masks", "defects", "readers", "datasets", "published", "miniature"),
-    "extractors": ("video", "text", "shards", "visual", "authors", "comparison"),
+    "extractors": ("cores", "video", "text", "shards", "visual", "authors", "comparison"),
     "models": (
         *("spatial", "backbones", "layers", "attention", "fast", "plain", "decoder"),
         *("losses", "acga", "evaluation", "files", "training"),
@@ -38,6 +38,7 @@ FLOORS = {  # of each package's modules and folders, from the ground up: each us
     ),
 }
 OF_EITHER_STREAM = {"weights", "flow_weights"}  # a stage of one stream reads one of them
+LUIGI_RUNS = ("run", "building", "workers")
 MODULES = sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py"))
 
 
@@ -124,7 +125,7 @@ def test_no_signature_of_a_stage_says_any(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "owners"),
     [
-        ("luigi", {"pipeline.graph", "pipeline.runs.run", "pipeline.engine.stage"}),
+        ("luigi", {"pipeline.graph", "pipeline.engine.stage", *(f"pipeline.runs.{name}" for name in LUIGI_RUNS)}),
         (
             "h5py",
             {

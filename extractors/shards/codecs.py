@@ -1,6 +1,5 @@
 """Compression and decompression of the chunks of HDF5 arrays."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
@@ -9,6 +8,8 @@ import numpy as np
 import zstandard
 from einops import rearrange
 from jaxtyping import UInt8
+
+from extractors.cores import usable_cores
 
 LEVEL = 3  # of Zstandard; higher levels take several times longer and save a few percent
 
@@ -50,7 +51,7 @@ def decompress(chunks: Iterable[Chunk]) -> None:
     """Decompress each chunk into its array in worker threads, while the calling thread reads further chunks.
 
     Raises DamagedChunk. As in HDF5, damage that keeps the number of bytes is not detected; row digests detect it."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(_fill, chunks):
             pass
 

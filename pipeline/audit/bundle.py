@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.audit import page
 from pipeline.audit.audit import Audit
 from pipeline.config import ConfigError
-from pipeline.engine.key import ROOT
+from pipeline.engine.syntax import ROOT
 from pipeline.store import atomic_folder
 
 VERIFY = Path(__file__).with_name("verify.py")

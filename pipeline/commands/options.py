@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from extractors.cores import usable_cores
 
 DONE, NO = 0, 1
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -42,7 +43,16 @@ until = click.option(
 def workers(of: str = "Tasks") -> Callable[[Function], Function]:
     """Return the decorator that adds the option --workers; `of` names in its help text what is counted."""
     text = f"{of} at a time."
-    return click.option("--workers", type=POSITIVE, default=os.cpu_count(), show_default="cores", help=text)
+    return click.option("--workers", type=POSITIVE, default=usable_cores, show_default="cores", help=text)
+
+
+devices = click.option(
+    "--devices",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda:0,cuda:1",
+    help="The devices of the tasks that compute with torch, one task each; auto: every GPU if compute.device is one.",
+)
 
 
 def command(name: str, example: str) -> Callable[[Function], click.Command]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from pipeline.engine.stage import Stage
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.units import Known, Units
+from pipeline.store import slots
 from pipeline.store.artifact import Artifact, at, sha256
 
 log = logging.getLogger(__name__)
@@ -60,15 +62,18 @@ def build(task: Stage) -> tuple[Artifact, dict[str, Any]]:
         gone = [f"{below.stage} {below.label}" for below in task.upstream_tasks if not below.complete()]
         if gone:
             raise InputGone(f"{task.stage} {task.label}: {gone[0].strip()} was deleted meanwhile; run again")
+        devices = reading.enter_context(slots.taken(task.slots)) if task.slots else ()
         attempt = artifact.begin()
         try:
-            return artifact, _build(task, artifact, ingredients, attempt)
+            return artifact, _build(task, artifact, ingredients, attempt, devices)
         except BaseException:
             artifact.abandon(attempt)
             raise
 
 
-def _build(task: Stage, artifact: Artifact, ingredients: dict[str, Any], attempt: Path) -> dict[str, Any]:
+def _build(
+    task: Stage, artifact: Artifact, ingredients: dict[str, Any], attempt: Path, devices: Sequence[str]
+) -> dict[str, Any]:
     started = time.monotonic()
     store, name = Path(task.store), f"{task.stage} {task.label}".strip()
     places = [(below, place) for below in task.upstream_tasks if (place := below.artifact()) is not None]
@@ -88,6 +93,8 @@ def _build(task: Stage, artifact: Artifact, ingredients: dict[str, Any], attempt
         "seconds": round(time.monotonic() - started, 3),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "bytes": sum(path.stat().st_size for path in _files(attempt)),
+        "host": os.uname().nodename,
+        "devices": list(devices),
         **({"units": len(job.units.made), "taken_over": len(job.units.taken)} if likeness else {}),
     }
     described = {

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from extractors.cores import usable_cores
 from pipeline.store.artifact import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,16 +39,21 @@ def describe() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": packages(),
         "constraints": sha256(ROOT / "constraints.txt"),
         "libraries": {name: _libraries(name) for name in BUNDLING},
         "cpu": _of_cpu("model name"),
         "cpu_flags": sorted(flag for flag in _of_cpu("flags").split() if flag.startswith(VECTOR_FLAGS)),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "gpu": _gpu(),
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)},
         "revision": _revision(),
     }
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the packages on which results may depend."""
+    return {name: metadata.version(name) for name in PACKAGES}
 
 
 def _libraries(package: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from extractors.cores import usable_cores
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage
 from pipeline.store.artifact import Artifact
@@ -22,7 +22,7 @@ def drop_damaged(tasks: Sequence[Stage]) -> list[Stage]:
     found = [(task, artifact) for task in tasks if (artifact := task.artifact()) is not None]
     present = [(task, artifact) for task, artifact in found if not artifact.evicted]
     damaged = []
-    with Progress("verify") as progress, ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
+    with Progress("verify") as progress, ThreadPoolExecutor(usable_cores()) as pool:  # hashing releases the GIL
         results = pool.map(_damaged, (artifact for _, artifact in present))
         for done, ((task, artifact), names) in enumerate(zip(present, results, strict=True), start=1):
             progress.update(done, len(present))

@@ -9,11 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Event = Literal["executed", "reused", "failed"]
+Kind = Literal["executed", "reused", "failed"]
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,10 @@ class Journal:
 
     path: Path
 
-    def record(self, event: Event, stage: str, task: str, **facts: Any) -> None:
+    def record(self, event: Kind, stage: str, task: str, **facts: Any) -> None:
         """Append one event; `facts` are JSON values. Raises OSError if the disk is full."""
-        line = (json.dumps({"event": event, "stage": stage, "task": task, **facts}) + "\n").encode()
+        place = {"host": os.uname().nodename, "time": round(time.time(), 3)}
+        line = (json.dumps({"event": event, "stage": stage, "task": task, **facts, **place}) + "\n").encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
@@ -36,14 +40,36 @@ class Journal:
         finally:
             os.close(handle)
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return all events so far, without lines that were cut short because their process was killed."""
-        if not self.path.exists():
+    def events(self, start: int = 0) -> list[Event]:
+        """Return the events from a byte of the file on, without lines that were cut short by a kill."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                lines = file.read().splitlines()
+        except FileNotFoundError:
             return []
         events = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in lines:
             try:
                 events.append(json.loads(line))
             except json.JSONDecodeError:
                 continue
         return events
+
+
+class OtherJournals:
+    """The journals of all other runs on a store, from the time on at which this object is made."""
+
+    def __init__(self, own: Path) -> None:
+        self._own = own
+        self._seen = {path: path.stat().st_size for path in own.parent.glob("*.jsonl")}
+
+    def failures(self, keys: Collection[str]) -> list[Event]:
+        """Return the failures, in other runs, of the tasks with these keys."""
+        paths = [path for path in sorted(self._own.parent.glob("*.jsonl")) if path != self._own]
+        return [
+            event
+            for path in paths
+            for event in Journal(path).events(self._seen.get(path, 0))
+            if event["event"] == "failed" and event.get("key") in keys
+        ]

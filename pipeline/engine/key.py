@@ -4,27 +4,30 @@ The code of a stage consists of the syntax trees of its module and of every firs
 or indirectly, and of the data files that these modules name. A module names a data file by a string constant that is
 the name of a file in the module's folder ("report.html"). Modules are located by path and never imported, so that the
 parent process does not load torch.
+
+Parsing takes most of a second, so what was read of a module is cached in the user's cache folder, and read again only
+if the size, the times or the inode of the file have changed.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine import syntax
+from pipeline.engine.syntax import ROOT, Parsed, module_file
 from pipeline.store.artifact import sha256
 from pipeline.store.canonical_json import digest
+from pipeline.store.file_hashes import replace
 
-ROOT = Path(__file__).resolve().parents[2]
-FILE_NAME = re.compile(r"[\w-]+\.(?!py$)\w+")
-PACKAGES = ("data", "extractors", "models", "pipeline")
-
-
-class UnresolvedImport(ImportError):
-    """Error of a relative or star import, whose code cannot be determined from the syntax tree."""
+FRESH_NS = 2_000_000_000  # a file may change again within the resolution of its times
 
 
 @cache
@@ -33,7 +36,9 @@ def code_digest(module: str) -> str:
 
     The first reading is that of this process or of the process that it was forked from.
     """
-    return current_digest(module)
+    found = current_digest(module)
+    _cache().save()
+    return found
 
 
 def current_digest(module: str) -> str:
@@ -46,8 +51,11 @@ def module_digests(module: str) -> dict[str, str]:
     by path."""
     found = {}
     for name in sorted(modules_of(module)):
-        found[name], _, files = _parsed(_file(name))
-        found |= {str(path.relative_to(ROOT)): sha256(path) for path in files}
+        path = module_file(name)
+        parsed = _cache().parsed(path)
+        found[name] = parsed.digest
+        files = (path.with_name(each) for each in parsed.names)
+        found |= {str(file.relative_to(ROOT)): sha256(file) for file in files if file.is_file()}
     return found
 
 
@@ -60,90 +68,59 @@ def modules_of(module: str) -> frozenset[str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in found or (name != module and not module_file(name).is_file()):  # a name inside a module
             continue
         found.add(name)
-        waiting += _parsed(_file(name))[1]
+        waiting += _cache().parsed(module_file(name)).imports
         if "." in name:
             waiting.append(name.rpartition(".")[0])
     return frozenset(found)
 
 
-def _file(module: str) -> Path:
-    path = ROOT.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+class _Cache:
+    """What was read of the modules, by path, with the marks (size, times, inode) of the files then."""
 
+    def __init__(self) -> None:
+        # The name has all that the content depends on: this checkout, how modules are read, and Python's syntax trees.
+        name = digest([str(ROOT), sha256(Path(syntax.__file__)), list(sys.version_info[:2])])[:16]
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may fail without error
+        self._path = Path(base) / "acga" / f"code-{name}.json"
+        self._known: dict[str, list[Any]] = self._load()
+        self._dirty = False
 
-Parsed = tuple[str, tuple[str, ...], tuple[Path, ...]]
-"""The digest of a module's code, the first-party modules that it imports and the data files that it names."""
+    def parsed(self, path: Path) -> Parsed:
+        """Return what a module's file says, from the cache if the file is as it was."""
+        status = path.stat()
+        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        entry = self._known.get(str(path))
+        if entry is not None and entry[:4] == mark:
+            return Parsed(entry[4], tuple(entry[5]), tuple(entry[6]))
+        found = syntax.parse(path)
+        self._known[str(path)] = [*mark, *found]
+        self._dirty = True
+        return found
 
+    def save(self) -> None:
+        """Write the cache to disk if anything is new; without a folder that can be written, there is none."""
+        if self._dirty:
+            now = time.time_ns()
+            old = {path: entry for path, entry in self._known.items() if now - max(entry[1:3]) > FRESH_NS}
+            content = json.dumps(old).encode()
+            with contextlib.suppress(OSError):
+                replace(self._path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+            self._dirty = False
 
-def _parsed(path: Path) -> Parsed:
-    status = path.stat()
-    return _read(path, status.st_mtime_ns, status.st_size)
+    def _load(self) -> dict[str, list[Any]]:
+        try:
+            seal, _, content = self._path.read_bytes().partition(b"\n")
+        except OSError:
+            return {}
+        if seal.decode(errors="replace") != hashlib.sha256(content).hexdigest():
+            return {}
+        found: dict[str, list[Any]] = json.loads(content)
+        return found
 
 
 @cache
-def _read(path: Path, changed_ns: int, size: int) -> Parsed:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    return digest(list(_flatten(tree))), _imports(path, tree), _data_files(path, tree)
-
-
-def _data_files(path: Path, tree: ast.Module) -> tuple[Path, ...]:
-    """Return the data files in a module's folder that its string constants name; Python modules are left out."""
-    names = {
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and FILE_NAME.fullmatch(node.value)
-    }
-    return tuple(sorted(path.with_name(name) for name in names if path.with_name(name).is_file()))
-
-
-def _imports(path: Path, tree: ast.Module) -> tuple[str, ...]:
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if _ours(alias.name)]
-        elif isinstance(node, ast.ImportFrom):
-            if node.level or any(alias.name == "*" for alias in node.names):
-                raise UnresolvedImport(f"{path}:{node.lineno}: relative and star imports cannot be followed")
-            if node.module and _ours(node.module):
-                submodules = [f"{node.module}.{alias.name}" for alias in node.names]
-                found += [node.module, *(name for name in submodules if _file(name).is_file())]
-    return tuple(found)
-
-
-def _ours(module: str) -> bool:
-    return module.partition(".")[0] in PACKAGES
-
-
-def _flatten(node: ast.AST) -> Iterator[Any]:
-    """Yield a syntax tree as nested lists, without positions, docstrings and empty fields.
-
-    Python versions differ in the empty fields.
-    """
-    yield type(node).__name__
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(value, list) and value and _is_docstring(node, value[0]):
-            value = value[1:]
-        if value is None or value == [] or name in ("kind", "type_comment", "type_ignores", "ctx"):
-            continue
-        yield [name, _plain(value)]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, ast.AST):
-        return list(_flatten(value))
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return [type(value).__name__, repr(value)]
-
-
-def _is_docstring(parent: ast.AST, first: ast.AST) -> bool:
-    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return (
-        isinstance(parent, holders)
-        and isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    )
+def _cache() -> _Cache:
+    return _Cache()

@@ -36,7 +36,8 @@ class RunnableStage(Stage):
             trace = "".join(traceback.format_exception(error))
             try:
                 kind, line = _told(error, Path(self.store))
-                journal.record("failed", self.stage, self.label, kind=kind, error=line, trace=trace)
+                key = "" if (place := self.artifact()) is None else place.key
+                journal.record("failed", self.stage, self.label, kind=kind, error=line, trace=trace, key=key)
             except OSError:  # the journal may be on the disk that caused the error
                 log.error("%s %s: %s", self.stage, self.label, _line(error))
             raise

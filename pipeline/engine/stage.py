@@ -63,16 +63,14 @@ class Stage(luigi.Task):
         """Return the names under which another stage finds this artifact among its inputs."""
         return (self.stage,)
 
-    # The methods that Luigi calls
-
-    # Luigi types this as an attribute and documents overriding it by a property.
     @property
-    def resources(self) -> dict[str, int]:  # type: ignore[override]
-        """Return the Luigi resources of the task: one unit of "torch" if it computes with torch on all its threads.
+    def slots(self) -> int:
+        """Return how many slots of a host the task takes while it runs: one if it computes with torch, else none."""
+        return int("compute" in self.reads)
 
-        A `luigid` runs one such task at a time unless its configuration allows more.
-        """
-        return {"torch": 1} if "compute" in self.reads else {}
+    # The attributes and methods that Luigi reads and calls
+
+    retry_count = 2  # a task killed from outside is tried again, whatever the configuration of the scheduler
 
     def requires(self) -> list[Stage]:
         return self.upstream_tasks
@@ -134,6 +132,8 @@ class Stage(luigi.Task):
             section, _, name = key.partition(".")
             if name in sections.get(section, {}):
                 sections[section][name] = "file"
+        if "compute" in sections:  # which of several GPUs computes makes no difference
+            sections["compute"] = sections["compute"] | {"device": sections["compute"]["device"].partition(":")[0]}
         return sections
 
     def ingredients(self) -> dict[str, Any] | None:

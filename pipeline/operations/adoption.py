@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.engine.key import module_digests
 from pipeline.engine.stage import Stage
-from pipeline.runs import run
+from pipeline.runs import building, run
 from pipeline.runs.reasons import Manifest, manifests
 from pipeline.store.artifact import Artifact, StoreError
 from pipeline.store.artifact_diff import first_difference
@@ -56,13 +56,13 @@ class Candidate:
 def adopt(config: Config, store: Path, stage: str, sample: int, seed: int, workers: int) -> Adoption:
     """Adopt the existing artifacts of a stage, if a sample of them is equal when built with the current code.
 
-    Raises `CannotAdopt` if no artifact differs only in its code, and `run.StageFailed` if the sample cannot be built.
+    Raises `CannotAdopt` if no artifact differs only in its code, and `StageFailed` if the sample cannot be built.
     """
     tasks = _tasks(config, store, stage)
     candidates = _candidates(tasks)
     chosen = random.Random(seed).sample(candidates, min(sample, len(candidates)))
-    compute = config.compute.threads
-    run.execute([candidate.task for candidate in chosen], compute, workers, None, time.monotonic())
+    sampled: list[Stage] = [candidate.task for candidate in chosen]
+    run.execute(sampled, run.slots_of(config, sampled), workers, None, time.monotonic())
     compared = [candidate.task.label for candidate in chosen]
     for candidate in chosen:
         built = _place(candidate.task)
@@ -100,7 +100,7 @@ def revoke(config: Config, store: Path, stage: str) -> list[str]:
 
 
 def _tasks(config: Config, store: Path, stage: str) -> list[Stage]:
-    found = [task for task in run.all_tasks(run.prepare(config, store, "Report")) if task.stage == stage]
+    found = [task for task in building.all_tasks(run.prepare(config, store, "Report")) if task.stage == stage]
     if not found:
         raise CannotAdopt(f"{stage} is no part of this experiment")
     return found

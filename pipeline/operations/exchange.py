@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import graph
 from pipeline.config import Config, ConfigError, load
 from pipeline.engine.stage import Stage
-from pipeline.runs import run
+from pipeline.runs import building, run
 from pipeline.store.canonical_json import canonical, digest
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Exported:
 def export(config: Config, store: Path, to: Path, workers: int, progress: Callable[[int, int], None]) -> Exported:
     """Write the samples of a config and build missing artifacts first; an interrupted export can be continued.
 
-    Raises `ConfigError` if the config has two streams, `run.StageFailed`, and the errors of `ReferenceWriter`.
+    Raises `ConfigError` if the config has two streams, `StageFailed`, and the errors of `ReferenceWriter`.
     """
     if len(config.streams) > 1:
         raise ConfigError("visual.modality = 'both': a folder holds one stream; export with --set visual.modality=rgb")
@@ -46,7 +46,7 @@ def export(config: Config, store: Path, to: Path, workers: int, progress: Callab
     (anchor,) = run.prepare(config, store, "Predictions")
     tasks = {role: graph.of_role(anchor, role, graph.REFERRED, [stream]) for role in anchor.raw["sets"]}
     roots = [task for of_role in tasks.values() for task in of_role]
-    run.execute(roots, config.compute.threads, workers, None, time.monotonic())
+    run.execute(roots, run.slots_of(config, roots), workers, None, time.monotonic())
 
     from extractors.authors.reader import ReferenceSample  # imported here because they load torch and h5py
     from extractors.authors.writer import ReferenceLayout, ReferenceWriter
@@ -77,7 +77,7 @@ def export(config: Config, store: Path, to: Path, workers: int, progress: Callab
 def load_folder(folder: Path, store: Path, config: Path, overrides: Sequence[str], workers: int) -> run.Outcome:
     """Import the samples of all splits of a folder into the store; the config gives the role of each split.
 
-    Raises `ConfigError` if the folder or the config does not have the authors' layout, and `run.StageFailed`.
+    Raises `ConfigError` if the folder or the config does not have the authors' layout, and `StageFailed`.
     """
     found = [split for split in ("train", "test") if (folder / f"{split}.txt").is_file()]
     if not found:
@@ -94,7 +94,7 @@ def load_folder(folder: Path, store: Path, config: Path, overrides: Sequence[str
 
 def origin(task: Stage) -> dict[str, Any]:
     """Return the origin of a task's features: config sections, raw files, videos and the pretrained trunk's folder."""
-    trunks = [below.artifact() for below in run.all_tasks([task]) if below.stage == "PretrainedTrunk"]
+    trunks = [below.artifact() for below in building.all_tasks([task]) if below.stage == "PretrainedTrunk"]
     folders = [str(trunk.files().resolve()) for trunk in trunks if trunk is not None]
     return described(task.values, task.raw) | {"trunk": folders[0] if folders else None}
 
@@ -113,7 +113,7 @@ def inputs(tasks: list[Stage]) -> dict[str, list[Path]]:
     for task in tasks:
         artifact = task.artifact()
         if artifact is None:
-            raise run.StageFailed(f"{task.stage} {task.label}: not there after it was built; run again")
+            raise building.StageFailed(f"{task.stage} {task.label}: not there after it was built; run again")
         for name in task.provides:
             found.setdefault(name, []).append(artifact.files())
     return found

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.engine import catalogue
 from pipeline.engine.stage import Stage
 from pipeline.graph import STAGES
-from pipeline.runs import active_runs, run
+from pipeline.runs import active_runs, building, run
 from pipeline.store.artifact import Artifact, of
 
 Kind = Literal["kept", "pinned", "in use", "unreached", "attempts", "evicted"]
@@ -45,7 +45,7 @@ def collect(configs: Sequence[Config], store: Path, delete: bool, evict: Sequenc
     must give the same content.
     """
     with active_runs.exclusive(store):
-        asked = [task for config in configs for task in run.all_tasks(run.asked(config, store, "Report"))]
+        asked = [task for config in configs for task in building.all_tasks(run.asked(config, store, "Report"))]
         needed = [*asked, *(task for task in _of_others(store))]
         reached = Reach(needed)
         own, busy = Reach(asked), Reach([task for task in needed if task not in asked])
@@ -72,7 +72,7 @@ def pin(configs: Sequence[Config], store: Path, pinned: bool) -> int:
     """Pin or unpin every published artifact that the configs need, and return their number."""
     count = 0
     with active_runs.starting(store):
-        tasks = [task for config in configs for task in run.all_tasks(run.asked(config, store, "Report"))]
+        tasks = [task for config in configs for task in building.all_tasks(run.asked(config, store, "Report"))]
         for artifact in {artifact for task in tasks if (artifact := task.artifact()) is not None}:
             if artifact.content() is None:
                 continue
@@ -120,7 +120,7 @@ def _of_others(store: Path) -> Iterator[Stage]:
     """Yield the tasks that other running processes need."""
     stages = {stage.__name__: stage for stage in STAGES}
     for roots in active_runs.other_runs(store):
-        yield from run.all_tasks([stages[name](**parameters) for name, parameters in roots])
+        yield from building.all_tasks([stages[name](**parameters) for name, parameters in roots])
 
 
 def _artifacts(store: Path) -> list[Artifact]:

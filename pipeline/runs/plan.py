@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.engine.stage import Stage
 from pipeline.graph import STAGES
+from pipeline.runs.building import all_tasks
 from pipeline.runs.reasons import Manifest, differences, manifests, modules, nearest
-from pipeline.runs.run import all_tasks
 
 
 @dataclass(frozen=True)

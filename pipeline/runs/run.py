@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import luigi
 import psutil
-from luigi.parameter import UnconsumedParameterWarning
-from luigi.rpc import RPCError
 from luigi.task_register import Register
 
 from pipeline import graph
@@ -28,16 +22,14 @@ from pipeline.engine.journal import Journal
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage
 from pipeline.runs import active_runs
+from pipeline.runs.building import StageFailed, all_tasks, build
+from pipeline.runs.overview import RegularLines
 from pipeline.sections.dataset.datasets import GENERATED
-from pipeline.store import disk_errors
+from pipeline.store import file_system, slots
 from pipeline.store.file_hashes import Hashes
 
 log = logging.getLogger(__name__)
 LUIGI = Path(__file__).resolve().parents[2] / "configs" / "luigi.cfg"
-
-
-class StageFailed(RuntimeError):
-    """Error of a run in which a stage could not be built; artifacts that were finished before it are kept."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +44,20 @@ class Outcome:
     peak_memory_mib: int
 
 
-def prepare(config: Config, store: Path, until: str, verify: bool = False) -> list[Stage]:
+def prepare(config: Config, store: Path, until: str, verify: bool = False, scheduler: str | None = None) -> list[Stage]:
     """Return the root tasks of a config; until this process ends, `acga gc` keeps the artifacts that they need.
 
     Generates the miniature if the config uses it, and lists and hashes the raw files; with `verify`, hashes all of them
-    again.
+    again. Raises `HostsDiffer` if another host of the scheduler works on another experiment, and
+    `UnsuitableFileSystem`.
     """
     store.mkdir(parents=True, exist_ok=True)
     if not os.access(store, os.W_OK):  # nothing can be deleted from a read-only store either
         return asked(config, store, until, verify)
+    file_system.check(store)
     with active_runs.starting(store):
         roots = asked(config, store, until, verify)
-        active_runs.register(store, roots)
+        active_runs.register(store, roots, scheduler)
     return roots
 
 
@@ -74,7 +68,7 @@ def asked(config: Config, store: Path, until: str, verify: bool = False) -> list
     hashes = Hashes(path, {}) if verify else Hashes.load(path)
     with Progress("catalogue") as progress:
         digest = catalogue.build(config, store, hashes, folders(config, store), progress.update)
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}.jsonl"
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.uname().nodename}-{os.getpid()}.jsonl"
     return graph.root(config, store, store / "journal" / name, digest, until)
 
 
@@ -87,20 +81,49 @@ def folders(config: Config, store: Path) -> dict[str, Path]:
     }
 
 
-def run(config: Config, store: Path, until: str, workers: int, scheduler: str | None, verify: bool = False) -> Outcome:
+def run(
+    config: Config,
+    store: Path,
+    until: str,
+    workers: int,
+    scheduler: str | None,
+    verify: bool = False,
+    devices: str = "auto",
+) -> Outcome:
     """Build every missing artifact up to stage `until`; with `verify`, build damaged artifacts again, too.
 
-    Raises `StageFailed` with the first reason.
+    `devices` selects the slots of heavy tasks (`pipeline.store.slots.find`). Raises `StageFailed` with the first
+    reason, `ImpossibleDevices`, and `HostsDiffer` if another host of the scheduler works on another experiment.
     """
     started = time.monotonic()
-    roots = prepare(config, store, until, verify)
+    if devices != "auto":
+        slots.find(devices, config.compute.device, config.compute.threads)
+    roots = prepare(config, store, until, verify, scheduler)
     damaged = integrity.drop_damaged(all_tasks(roots)) if verify else []
-    return execute(roots, config.compute.threads, workers, scheduler, started, damaged)
+    names = slots_of(config, [*roots, *damaged], devices)
+    return execute(roots, names, workers, scheduler, started, damaged)
+
+
+def slots_of(config: Config, tasks: list[Stage], devices: str = "auto") -> tuple[str, ...]:
+    """Return the slots of this host for the heavy ones among the tasks and all that they need.
+
+    Raises `ImpossibleDevices`; a GPU that does not exist is one only if a task that is missing would need it.
+    """
+    computing = [task.slots for task in all_tasks(tasks) if task.slots and not task.complete()]
+    if devices == "auto" and not computing:
+        return slots.find("auto", "cpu", config.compute.threads)
+    names = slots.find(devices, config.compute.device, config.compute.threads)
+    if config.compute.device != "cpu" and max(computing, default=0) > len(names):
+        raise slots.ImpossibleDevices(
+            f"training.processes = {config.training.processes}, but this host offers {len(names)} devices:"
+            f" {', '.join(names)}; set training.processes to at most {len(names)}"
+        )
+    return names
 
 
 def execute(
     roots: list[Stage],
-    threads: int,
+    names: tuple[str, ...],
     workers: int,
     scheduler: str | None,
     started: float,
@@ -116,12 +139,10 @@ def execute(
     writable = os.access(roots[0].store, os.W_OK)
     if missing and not writable:
         raise StageFailed(f"the store {roots[0].store} is read-only, and not everything is there; see `acga plan`")
-    with PeakMemory() as memory:
+    with PeakMemory() as memory, RegularLines(roots):
         if missing:
-            _build(wanted, workers, threads, scheduler)
+            build(wanted, workers, names, scheduler, journal)
     events = journal.events()
-    if not all(task.complete() for task in wanted):
-        raise StageFailed(_reason(events, journal))
     done = {(event["stage"], event["key"]) for event in events if event["event"] == "executed"}
     tasks = all_tasks(roots)
     reused = [(task, key) for task in tasks if task.complete() and (task.stage, key := _key(task)) not in done]
@@ -135,22 +156,6 @@ def execute(
         seconds=round(time.monotonic() - started, 3),
         peak_memory_mib=memory.mib,
     )
-
-
-def all_tasks(roots: list[Stage]) -> list[Stage]:
-    """Return the roots and all tasks upstream, inputs first, each once."""
-    ordered: dict[str, Stage] = {}
-
-    def visit(task: Stage) -> None:
-        if task.task_id in ordered:
-            return
-        for upstream in task.upstream_tasks:
-            visit(upstream)
-        ordered[task.task_id] = task
-
-    for task in roots:
-        visit(task)
-    return list(ordered.values())
 
 
 class PeakMemory:
@@ -184,39 +189,6 @@ class PeakMemory:
             self.mib = max(self.mib, resident // 2**20)
             if self._stop.wait(0.5):
                 return
-
-
-def _build(roots: list[Stage], workers: int, threads: int, scheduler: str | None) -> None:
-    multiprocessing.set_start_method("forkserver", force=True)
-    # torch is loaded once, in the forkserver from which all tasks are forked, and never in this process.
-    computing = any(task.resources and not task.complete() for task in all_tasks(roots))
-    multiprocessing.set_forkserver_preload(
-        ["luigi", "pydantic", "pipeline.runs.forkserver_preload", *(["torch"] if computing else [])]
-    )
-    luigi.configuration.add_config_path(str(LUIGI))
-    at_a_time = max(1, (os.cpu_count() or 1) // threads)
-    luigi.configuration.get_config().set("resources", "torch", str(at_a_time))
-    warnings.simplefilter("ignore", UnconsumedParameterWarning)  # raised for Luigi's own keys in [core]
-    options: dict[str, Any] = {"scheduler_url": scheduler} if scheduler else {"local_scheduler": True}
-    try:
-        luigi.build(roots, workers=workers, no_lock=True, log_level="CRITICAL", detailed_summary=True, **options)
-    except RPCError as error:
-        raise StageFailed(
-            f"the scheduler {scheduler} does not answer ({error}); start it again and run again"
-        ) from error
-
-
-def _reason(events: list[dict[str, Any]], journal: Journal) -> str:
-    failures = [event for event in events if event["event"] == "failed"]
-    if not failures:
-        return disk_errors.full_disk(journal.path.parent) or (
-            "no task says why: workers were killed (by the kernel for want of memory? then fewer --workers, or smaller"
-            f" batches), the scheduler was lost, or other hosts still build; run again (see {journal.path})"
-        )
-    first = next((event for event in failures if event["kind"] == "refused"), failures[0])
-    where = f"{first['stage']} {first['task']}".strip()
-    known = "" if first["kind"] != "unexpected" else f" (not foreseen; the traceback is in {journal.path})"
-    return f"{where}: {first['error']}{known}"
 
 
 def _key(task: Stage) -> str:

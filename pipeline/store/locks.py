@@ -11,23 +11,27 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+GLIMPSE_SECONDS = 0.01
 EXCLUSIVE, SHARED = fcntl.LOCK_EX, fcntl.LOCK_SH
 _kept: list[int] = []  # open until this process ends
 
 
 @contextmanager
-def held(path: Path, kind: int, waiting: str) -> Iterator[None]:
-    """Hold a lock of the given kind; if it is not free, log `waiting` with {} replaced by the holder, and wait."""
+def held(path: Path, kind: int, waiting: str = "") -> Iterator[None]:
+    """Hold a lock of the given kind. If it is not free, log `waiting` with {} replaced by the holder, and wait."""
     handle = _opened(path)
     try:
         if not _locked(handle, path, kind | fcntl.LOCK_NB):
-            log.warning("%s", waiting.format(holder(path)))
+            time.sleep(GLIMPSE_SECONDS)  # `is_held` may have looked at it
+            if waiting and not _locked(handle, path, kind | fcntl.LOCK_NB):
+                log.warning("%s", waiting.format(holder(path)))
             while not _locked(handle, path, kind):
                 os.close(handle)  # the lock file was deleted meanwhile
                 handle = _opened(path)
@@ -66,6 +70,26 @@ def free(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock exclusively."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, SHARED | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def signature(process: int) -> str:
+    """Return the text by which a process of this host signs the locks that it holds exclusively."""
+    return f"process {process} on {os.uname().nodename}"
+
+
 def holder(path: Path) -> str:
     """Return the process that last wrote its name into the lock file, or "another process" if that is unknown."""
     try:
@@ -97,4 +121,4 @@ def _is_current(handle: int, path: Path) -> bool:
 
 def _sign(handle: int) -> None:
     os.ftruncate(handle, 0)
-    os.pwrite(handle, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+    os.pwrite(handle, f"{signature(os.getpid())}\n".encode(), 0)

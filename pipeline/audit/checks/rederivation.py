@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.audit.subject import BY_NAME, Node, Subject
 from pipeline.audit.verdicts import Check, check
 from pipeline.config import ConfigError
-from pipeline.engine.key import ROOT
+from pipeline.engine.syntax import ROOT
 
 ALL_OF_IT = "--steps 0 trains all of it again"
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from extractors.cores import usable_cores
 from pipeline.audit.subject import BY_NAME, Node, Subject, raw
 from pipeline.audit.verdicts import Check, check
 from pipeline.engine import catalogue, environment
 from pipeline.engine.build import content_of
-from pipeline.engine.key import ROOT, module_digests
+from pipeline.engine.key import module_digests
+from pipeline.engine.syntax import ROOT
 from pipeline.store.artifact import sha256
 from pipeline.store.canonical_json import digest
 
@@ -194,7 +195,7 @@ def _is_cyclic(places: Mapping[tuple[str, str], Node]) -> bool:
 def integrity(subject: Subject) -> Check:
     """Run check G: every file is unchanged since publication and matches its content hash, and no file was added."""
     wrong, unchecked, size = [], [], 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for node, found in zip(subject.whole, pool.map(_of_files, subject.whole), strict=True):
             if node.place.evicted:
                 unchecked.append(f"{node.name}: its files were evicted")

@@ -17,7 +17,8 @@ from pipeline.runs import run
 @options.command("run", "acga run configs/a2d.toml --set training.epochs=12")
 @options.config
 @options.until
-@options.workers()
+@options.workers("Tasks that need no device")
+@options.devices
 @click.option("--seeds", type=options.POSITIVE, metavar="N", help="Train N networks and report the spread of scores.")
 @click.option("--verify", is_flag=True, help="Read everything first and build again what is damaged.")
 @click.option("--scheduler", metavar="URL", help="A luigid that several hosts share; none is needed on one host.")
@@ -25,6 +26,7 @@ def command(
     config: Path,
     until: str,
     workers: int,
+    devices: str,
     seeds: int | None,
     verify: bool,
     scheduler: str | None,
@@ -40,7 +42,7 @@ def command(
             "visual.weights = 'seeded': random weights, not trained on anything; scores say nothing about the method",
             err=True,
         )
-    outcome = run.run(settings, store, until, workers, scheduler, verify)
+    outcome = run.run(settings, store, until, workers, scheduler, verify, devices)
     document: options.Document = {
         "ok": True,
         "executed": outcome.executed,

@@ -26,5 +26,5 @@ class TrainingSection(Section):
     validation: Annotated[float, Field(ge=0, lt=1, description="share of the videos held out; 0 for none")]
     patience: Annotated[int, Field(ge=0, description="epochs without improvement before it stops; 0: never")]
     checkpoint_every: Annotated[int, Field(ge=0, description="steps between checkpoints; 0: after epochs alone")]
-    processes: Positive = Field(description="that share each batch, one GPU each")
+    processes: Positive = Field(description="that share each batch, one slot each; 'auto' for every slot of the host")
     seed: Seed

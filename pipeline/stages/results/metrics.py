@@ -23,7 +23,7 @@ from pipeline.sections.results.metrics import MetricsSection
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.predicted import Prediction, read_predictions
-from pipeline.stages.support.truth import Truth
+from pipeline.stages.support.true_masks import Truth
 
 NO_ORIGINALS = "the features were imported: masks are known in letterboxed form alone, not as they were drawn"
 

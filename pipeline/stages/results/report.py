@@ -29,7 +29,8 @@ from pipeline.sections.results.report import ReportSection
 from pipeline.sections.section import Section
 from pipeline.stages.support.job import Job
 from pipeline.stages.support.predicted import read_predictions
-from pipeline.stages.support.truth import Truth, read_truth_table
+from pipeline.stages.support.true_masks import Truth
+from pipeline.stages.support.truth import read_truth_table
 
 PREDICTED = (255, 90, 54)  # RGB
 TRUE = (22, 197, 255)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from stores import EVERYTHING
 
 from pipeline.config import load
-from pipeline.engine.key import UnresolvedImport, code_digest, modules_of
+from pipeline.engine.key import code_digest, modules_of
+from pipeline.engine.syntax import UnresolvedImport
 from pipeline.graph import STAGES
 from pipeline.runs import run
 from pipeline.store.canonical_json import canonical, digest

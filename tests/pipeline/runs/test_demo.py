@@ -11,7 +11,7 @@ from commands import PROJECT, Acga, Run
 from data.masks import decode_rle
 
 CONFIG = PROJECT / "configs" / "miniature.toml"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture(scope="module")

@@ -306,7 +306,7 @@ def luigid(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     try:
         for _ in range(100):
             try:
-                urllib.request.urlopen(f"{address}/api/ping?data=%7B%7D", timeout=1)
+                urllib.request.urlopen(f"{address}/static/visualiser/index.html", timeout=1)
                 break
             except OSError:
                 time.sleep(0.1)

@@ -112,5 +112,5 @@ def test_weights_that_are_no_weights_fail_their_stage(acga: Acga, tmp_path: Path
 
 
 def test_a_device_that_is_not_there_is_an_error(acga: Acga, tmp_path: Path) -> None:
-    complaint = one_line(run(acga, tmp_path / "store", "compute.device='cuda:63'"), FAILED)
+    complaint = one_line(run(acga, tmp_path / "store", "compute.device='cuda:63'"), USAGE)
     assert "compute.device" in complaint
