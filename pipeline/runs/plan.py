@@ -30,12 +30,12 @@ class Planned:
     bytes: int | None = None
 
 
-def planned(roots: list[Stage]) -> list[Planned]:
-    """Return the plan of every task, inputs first, without running anything."""
+def planned(roots: list[Stage]) -> list[tuple[Stage, Planned]]:
+    """Return every task with its plan, inputs first, without running anything."""
     manifests.cache_clear()
     modules.cache_clear()
     wanted = needed(roots)
-    return [_planned(task, task.task_id in wanted) for task in all_tasks(roots)]
+    return [(task, _planned(task, task.task_id in wanted)) for task in all_tasks(roots)]
 
 
 def needed(roots: list[Stage]) -> set[str]:
@@ -50,16 +50,16 @@ def needed(roots: list[Stage]) -> set[str]:
     return found
 
 
-def plan(roots: list[Stage]) -> dict[str, dict[str, Any]]:
+def summary(found: list[tuple[Stage, Planned]]) -> dict[str, dict[str, Any]]:
     """Summarize the plan by stage: the number of tasks to run and to reuse, and the reasons to run.
 
     `unless_equal` counts the tasks to run that need not run if their inputs stay the same. The summary also estimates
     the number of videos, the seconds and the bytes, or None if no earlier run gives an estimate.
     """
-    found = planned(roots)
-    present = {task.stage for task in found}
+    plans = [plan for _, plan in found]
+    present = {plan.stage for plan in plans}
     names = [stage.__name__ for stage in STAGES if stage.__name__ in present]
-    return {name: _summary([task for task in found if task.stage == name]) for name in names}
+    return {name: _summary([plan for plan in plans if plan.stage == name]) for name in names}
 
 
 def _summary(tasks: list[Planned]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.runs import plan, run
 def command(stage: str, config: Path, overrides: tuple[str, ...], store: Path, as_json: bool) -> int:
     """Say for each task of one STAGE whether it would run, and why."""
     roots = run.prepare(configs.load(config, overrides), store, "Report")
-    found = [task for task in plan.planned(roots) if task.stage == stage]
+    found = [task for _, task in plan.planned(roots) if task.stage == stage]
     if as_json:
         click.echo(json.dumps({"stage": stage, "tasks": [dataclasses.asdict(task) for task in found]}))
         return options.DONE

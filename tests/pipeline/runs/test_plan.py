@@ -95,3 +95,26 @@ def test_an_unknown_stage_is_refused(acga: Acga, stage: str) -> None:
     done = acga("why", stage, acga.config)
     assert done.code == 2
     assert f"'{stage}' is not one of 'Frames'" in done.errors
+
+
+def estimated(acga: Acga, store: Path, *arguments: object) -> dict[str, Any]:
+    done = acga("plan", acga.config, "--store", store, "--json", *arguments)
+    assert done.code == 0, done.errors
+    return done.document["estimate"]
+
+
+def test_what_ran_before_tells_how_long_it_takes_on_more_devices(acga: Acga, finished: Any) -> None:
+    changed = ("--set", "frames.size=96", "--workers", 1, "--devices")
+    one = estimated(acga, finished.store, *changed, "cuda:0")
+    four = estimated(acga, finished.store, *changed, "cuda:0", "--hosts", 4)
+    assert {one["bottleneck"], four["bottleneck"]} <= {"VisualFeatures", "TrainedModel"}
+    assert one["unknown"] == [] and one["bytes"] == four["bytes"] > 0
+    features = plan(acga, finished.store, "--set", "frames.size=96")["VisualFeatures"]["seconds"]
+    assert one["seconds"] - four["seconds"] == pytest.approx(features * 3 / 4, abs=0.1)
+
+
+def test_what_never_ran_is_estimated_by_measured_rates_on_cpus_alone(acga: Acga, tmp_path: Path) -> None:
+    on_cpu = estimated(acga, tmp_path / "store")
+    assert on_cpu["seconds"] > 0 and on_cpu["unknown"] == []
+    on_gpu = estimated(acga, tmp_path / "store", "--set", "compute.device=cuda", "--devices", "cuda:0")
+    assert on_gpu["unknown"] == ["VisualFeatures", "TrainedModel", "Predictions"]
