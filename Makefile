@@ -28,7 +28,7 @@ test-slow: $(VENV)/installed   ## the long proofs
 	$(PYTEST) $(BOTH) -m 'slow and not alone' $(ARGS)
 
 bench: $(VENV)/installed   ## what is fast, measured on this machine
-	for script in stages catalogue decoding text shards trunk disk memory network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
+	for script in stages catalogue scheduler decoding text shards trunk disk memory network; do $(BIN)/python tests/benchmarks/$$script.py || exit 1; done
 
 gpu-check:   ## parity, training, exact resume and speed on a GPU; installs nothing, uses PYTHON as it is
 	$(PYTHON) tests/gpu/gpu_check.py

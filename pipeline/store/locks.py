@@ -73,7 +73,7 @@ def free(path: Path) -> Iterator[bool]:
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock exclusively."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
