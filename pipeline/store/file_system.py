@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from pipeline.store import disk_errors, locks
 
 TRY_LOCK = """
 import fcntl, os, sys
@@ -35,24 +36,27 @@ def check(store: Path) -> None:
     device = store.stat().st_dev
     if record.exists() and _recorded(record) == device:
         return
-    record.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=record.parent))
-    try:
-        for name, works in _CHECKS.items():
-            if not _answer(works, folder):
-                raise UnsuitableFileSystem(
-                    f"{store}: {name} do not work on this file system ({_kind(store)}); put the store on a local disk,"
-                    " or on NFS of version 4 or later, mounted with locks"
-                )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = record.with_suffix(".try")
+    with locks.held(record.with_suffix(".lock"), locks.EXCLUSIVE):
+        folder.mkdir(exist_ok=True)
+        try:
+            for name, works in _CHECKS.items():
+                if not _answer(works, folder):
+                    raise UnsuitableFileSystem(
+                        f"{store}: {name} do not work on this file system ({_kind(store)}); put the store on a local"
+                        " disk, or on NFS of version 4 or later, mounted with locks"
+                    )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     record.write_text(json.dumps({"device": device}), encoding="utf-8")
 
 
 def _answer(works: Callable[[Path], bool], folder: Path) -> bool:
     try:
         return works(folder)
-    except OSError:
+    except OSError as error:
+        if disk_errors.message_of(error) is not None:  # a full disk says nothing of the file system
+            raise
         return False
 
 
@@ -76,6 +80,7 @@ def _tried(path: Path) -> str:
 def _links(folder: Path) -> bool:
     first, second = folder / "first", folder / "second"
     first.write_bytes(b"1")
+    second.unlink(missing_ok=True)  # a killed process may have left it
     second.hardlink_to(first)
     return second.stat().st_nlink == 2
 

@@ -14,7 +14,7 @@ from commands import Acga
 from hosts import Host, hosts, kill, luigid
 from stores import journals, manifests
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 SHARDS, VIDEOS = ("--set", "dataset.shards=12"), 11  # a shard a video
 REPETITIONS = int(os.environ.get("ACGA_REPETITIONS", "2"))
