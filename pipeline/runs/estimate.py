@@ -1,8 +1,8 @@
 """The time and disk that a plan takes on given hosts, and what bounds it: light tasks, or the slots of heavy ones.
 
 A stage that was built in the store before costs what it cost then (`pipeline.runs.plan`). Any other stage costs by the
-rates below, which were measured on two cores at 512 px with the paper's widths; on a GPU nothing was measured, so a
-heavy stage that was never built there has no estimate.
+rates below, which were measured on two cores at 512 px with the paper's widths. A stage without either is left out and
+named; on a GPU nothing was measured.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from pipeline.runs.plan import Planned
 
 SIZE = 512  # pixels, of the rates
 
-# Seconds and bytes of a unit: a clip (Frames, Masks, Flow, VisualFeatures), a sentence, a sample, a sample an epoch.
+# Seconds and bytes of a unit: a clip, a sample an epoch, a sample (`make bench`; README.md, "Measured").
 RATES: dict[str, tuple[float, float]] = {
-    "Frames": (0.9, 16.6e6),
-    "Masks": (0.05, 30e3),
-    "TextFeatures": (0.002, 20e3),
     "VisualFeatures": (1.03, 2.0e6),
     "TrainedModel": (2.09, 0.0),
-    "Predictions": (0.58, 2e3),
+    "Predictions": (0.58, 0.0),
 }
+SHORT = ("Samples", "Metrics", "Report")  # take seconds
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def estimate(planned: Sequence[tuple[Stage, Planned]], workers: int, slots: int,
             seconds, size = RATES[task.stage]
             units, scale = _units(task), _scale(task.values)
             costs.setdefault(task.stage, []).append((units * seconds * scale, units * size * scale))
-        elif task.slots:  # the light stages without a rate take seconds
+        elif task.stage not in SHORT:
             unknown[task.stage] = None
     spans = {
         stage: sum(seconds for seconds, _ in found) / min(len(found), slots if stage in heavy else workers)
@@ -72,13 +70,11 @@ def estimate(planned: Sequence[tuple[Stage, Planned]], workers: int, slots: int,
 
 
 def _units(task: Stage) -> float:
-    """Return the units of a task: clips of a shard, sentences of a role, or samples (times the epochs of training)."""
+    """Return the units of a task: clips of a shard, or samples (times the epochs of training)."""
     if task.by_video is not None:
         videos = set(task.videos())
         role = str(task.label).partition("/")[0]
         return float(sum(len(v["labelled"]) for v in task.raw["sets"][role]["videos"] if v["id"] in videos))
-    if task.stage == "TextFeatures":
-        return float(len(task.raw["sets"][task.label]["queries"]))
     if task.stage == "TrainedModel":
         return _samples(task.raw, "train") * float(task.values["training"]["epochs"])
     return _samples(task.raw, "test")
