@@ -14,6 +14,7 @@ from pipeline.audit.checks import inputs, rederivation, results, structure
 from pipeline.audit.subject import Subject, subject
 from pipeline.audit.verdicts import CHECKS, DRIFT, FAIL, INCONCLUSIVE, PASS, WAIVED, Check, check, worst
 from pipeline.config import Config, ConfigError
+from pipeline.engine.key import read_afresh
 from pipeline.engine.progress import Progress
 from pipeline.runs import run
 
@@ -81,6 +82,7 @@ def audit(config: Config, store: Path, request: Request) -> Audit:
     unknown = sorted(set(request.waived) - set(CHECKS))
     if unknown:
         raise ConfigError(f"--waive {unknown[0]}: no such check; there are {', '.join(CHECKS)}")
+    read_afresh()
     found = subject(config, store)
     if found.absence:
         nothing = tuple(

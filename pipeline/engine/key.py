@@ -46,6 +46,12 @@ def current_digest(module: str) -> str:
     return digest(module_digests(module))
 
 
+def read_afresh() -> None:
+    """Read the code itself from now on, not the cache on the disk, which somebody may have changed: for an audit."""
+    _cache().forget()
+    code_digest.cache_clear()
+
+
 def module_digests(module: str) -> dict[str, str]:
     """Return the digests of a module and of all first-party modules that it imports, by name, and of their data files,
     by path."""
@@ -83,28 +89,34 @@ class _Cache:
     def __init__(self) -> None:
         # The name has all that the content depends on: this checkout, how modules are read, and Python's syntax trees.
         name = digest([str(ROOT), sha256(Path(syntax.__file__)), list(sys.version_info[:2])])[:16]
-        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may fail without error
-        self._path = Path(base) / "acga" / f"code-{name}.json"
-        self._known: dict[str, list[Any]] = self._load()
+        self._path = _folder() / f"code-{name}.json"
+        self._from_disk: dict[str, list[Any]] = self._load()
+        self._read: dict[str, list[Any]] = {}  # by this process or one that it was forked from
         self._dirty = False
 
     def parsed(self, path: Path) -> Parsed:
         """Return what a module's file says, from the cache if the file is as it was."""
         status = path.stat()
         mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        entry = self._known.get(str(path))
-        if entry is not None and entry[:4] == mark:
-            return Parsed(entry[4], tuple(entry[5]), tuple(entry[6]))
+        for known in (self._read, self._from_disk):
+            entry = known.get(str(path))
+            if entry is not None and entry[:4] == mark:
+                return Parsed(entry[4], tuple(entry[5]), tuple(entry[6]))
         found = syntax.parse(path)
-        self._known[str(path)] = [*mark, *found]
+        self._read[str(path)] = [*mark, *found]
         self._dirty = True
         return found
+
+    def forget(self) -> None:
+        """Use no more what was read from the disk."""
+        self._from_disk = {}
 
     def save(self) -> None:
         """Write the cache to disk if anything is new; without a folder that can be written, there is none."""
         if self._dirty:
             now = time.time_ns()
-            old = {path: entry for path, entry in self._known.items() if now - max(entry[1:3]) > FRESH_NS}
+            known = self._from_disk | self._read
+            old = {path: entry for path, entry in known.items() if now - max(entry[1:3]) > FRESH_NS}
             content = json.dumps(old).encode()
             with contextlib.suppress(OSError):
                 replace(self._path, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
@@ -119,6 +131,15 @@ class _Cache:
             return {}
         found: dict[str, list[Any]] = json.loads(content)
         return found
+
+
+def _folder() -> Path:
+    """Return the user's cache folder by the XDG rules; without a home there is none, and nothing can be written."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path.home() / ".cache") / "acga"
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 @cache

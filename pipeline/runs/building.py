@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class StageFailed(RuntimeError):
 def build(wanted: list[Stage], workers: int, names: tuple[str, ...], scheduler: str | None, journal: Journal) -> None:
     """Build the wanted tasks and what they need; return when all are complete, whoever built them.
 
-    `workers` is the number of light tasks at a time, `names` are the slots of heavy ones. Raises `StageFailed` with the
+    `workers` and the slots `names` limit the tasks at a time (`pipeline.runs.workers`). Raises `StageFailed` with the
     first reason, also if the failure was on another host.
     """
     tasks = all_tasks(wanted)
@@ -45,15 +46,18 @@ def build(wanted: list[Stage], workers: int, names: tuple[str, ...], scheduler: 
         missing = [task for task in tasks if not task.complete()]
         if not missing or all(task.complete() for task in wanted):
             return
-        _session(wanted, tasks, workers, len(names), scheduler, journal, others)
+        _session(wanted, tasks, workers, names, scheduler, journal, others)
         if all(task.complete() for task in wanted):
             return
-        if (reason := failure(journal.events(), others.failures(_keys(missing)), journal)) is not None:
+        own = journal.events() if scheduler is None else certain(journal.events())  # luigid may try a task again
+        if (reason := failure(own, others.failures(_keys(missing)), journal)) is not None:
             raise StageFailed(reason)
-        found = (sum(task.complete() for task in tasks), tuple(held_by(missing)))
-        if found != known or found[1]:
+        builders = held_by(missing)
+        found = sum(task.complete() for task in tasks)
+        if found != known or builders:
             last_change, known = time.monotonic(), found
-        elif scheduler is None or time.monotonic() - last_change > PATIENCE_SECONDS:
+        patience = PATIENCE_SECONDS if scheduler else 0.0
+        if not builders and time.monotonic() - last_change >= patience:
             raise StageFailed(disk_errors.full_disk(journal.path.parent) or _unexplained(journal))
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -81,20 +85,23 @@ def held_by(tasks: list[Stage]) -> list[str]:
 
 
 def failure(own: list[Event], elsewhere: list[Event], journal: Journal) -> str | None:
-    """Return why a run failed: the first failure of its own, or else on another host; None if none tells.
-
-    A failure that may be chance ("transient") counts only as one's own, after Luigi has tried the task again.
-    """
+    """Return why a run failed: its own first failure, or else a certain one of another run; None if none tells."""
     failures = [event for event in own if event["event"] == "failed"]
-    certain = [event for event in elsewhere if event["kind"] != "transient"]
-    first = next((event for event in [*failures, *certain] if event["kind"] == "refused"), None)
-    if first is None and not [*failures, *certain]:
+    found = [*failures, *certain(elsewhere)]
+    if not found:
         return None
-    first = first or [*failures, *certain][0]
+    first = next((event for event in found if event["kind"] == "refused"), found[0])
     where = f"{first['stage']} {first['task']}".strip()
     host = f" on {first['host']}" if first not in failures else ""
     known = "" if first["kind"] != "unexpected" else f" (not foreseen; the traceback is in {journal.path.parent})"
     return f"{where}{host}: {first['error']}{known}"
+
+
+def certain(events: list[Event]) -> list[Event]:
+    """Return the failures after which Luigi tries a task no more: a refused input, or the second failure of a task."""
+    failures = [event for event in events if event["event"] == "failed"]
+    times = Counter((event["stage"], event["task"]) for event in failures)
+    return [event for event in failures if event["kind"] == "refused" or times[event["stage"], event["task"]] > 1]
 
 
 def _prepare_processes(tasks: list[Stage], names: tuple[str, ...]) -> None:
@@ -113,7 +120,7 @@ def _session(
     wanted: list[Stage],
     tasks: list[Stage],
     workers: int,
-    slot_count: int,
+    names: tuple[str, ...],
     scheduler: str | None,
     journal: Journal,
     others: OtherJournals,
@@ -124,10 +131,9 @@ def _session(
         if scheduler is None:  # Luigi's own rules end it
             return False
         missing = [task for task in tasks if not task.complete()]
-        found = failure(journal.events(), others.failures(_keys(missing)), journal)
-        return found is not None
+        return bool(certain([*journal.events(), *others.failures(_keys(missing))]))
 
-    factory = HostFactory(tasks, slot_count, hopeless)
+    factory = HostFactory(tasks, names, hopeless)
     options: dict[str, Any] = {"scheduler_url": scheduler} if scheduler else {"local_scheduler": True}
     try:
         luigi.build(

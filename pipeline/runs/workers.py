@@ -1,9 +1,11 @@
 """The Luigi worker of one host: it runs light tasks beside the heavy ones, which take the slots of the host.
 
 Luigi's own resources count for all hosts of a scheduler together. Here each host registers with the scheduler as two
-workers: one for light tasks (Frames, Masks, ...), one for heavy tasks, which compute with torch. Each asks for work
-only while it has room: `workers` light tasks at a time, and as many heavy ones as there are slots. So no host takes
-work that it cannot begin, and light tasks never wait behind heavy ones.
+workers: one for light tasks (Frames, Masks, ...), one for heavy tasks, which compute with torch. It asks for work only
+while it has room: for heavy tasks, as many as there are slots. So no host takes work that it cannot begin.
+
+On GPUs, heavy tasks run beside `workers` light ones. On CPUs both kinds use the same cores, so there are `workers`
+tasks at a time in all, the light ones first.
 """
 
 from __future__ import annotations
@@ -25,13 +27,11 @@ HEAVY = ", heavy"
 class HostScheduler:
     """A Luigi scheduler as the worker of one host sees it; `tasks` are all tasks of the run, by id."""
 
-    def __init__(self, scheduler: Any, tasks: dict[str, Stage], light: int, slots: int) -> None:
+    def __init__(self, scheduler: Any, tasks: dict[str, Stage], light: int, slots: int, at_a_time: int) -> None:
         self.tasks = tasks
-        self.blocked: frozenset[str] = (
-            frozenset()
-        )  # running tasks that wait for another run, which builds the same artifact
+        self.blocked: frozenset[str] = frozenset()  # running tasks that wait for the artifact of another run
         self._scheduler = scheduler
-        self._light, self._slots = light, slots
+        self._light, self._slots, self._at_a_time = light, slots, at_a_time
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_scheduler":  # asked for by pickle before there is a state
@@ -59,7 +59,8 @@ class HostScheduler:
         running = [task for task in current_tasks if task not in self.blocked]
         busy_slots = sum(self.tasks[task].slots for task in running)
         busy = sum(not self.tasks[task].slots for task in running)
-        rooms = {worker: self._light - busy, worker + HEAVY: self._slots - busy_slots}
+        left = self._at_a_time - len(running)
+        rooms = {worker: min(self._light - busy, left), worker + HEAVY: min(self._slots - busy_slots, left)}
         found: Response = {}
         for name, room in rooms.items():
             of_kind = [task for task in current_tasks if (self.tasks[task].slots > 0) == name.endswith(HEAVY)]
@@ -129,9 +130,10 @@ def _is_blocked(task: Stage, process: int) -> bool:
 class HostFactory:
     """The factory by which `luigi.build` makes the scheduler and the worker of this host."""
 
-    def __init__(self, tasks: list[Stage], slots: int, hopeless: Callable[[], bool]) -> None:
+    def __init__(self, tasks: list[Stage], names: tuple[str, ...], hopeless: Callable[[], bool]) -> None:
         self._tasks = {task.task_id: task for task in tasks}
-        self._slots = slots
+        self._slots = len(names)
+        self._beside = 0 if names[0].startswith("cpu") else len(names)
         self._hopeless = hopeless
 
     def create_local_scheduler(self) -> Scheduler:
@@ -143,8 +145,8 @@ class HostFactory:
     def create_worker(
         self, scheduler: Scheduler | RemoteScheduler, worker_processes: int, assistant: bool
     ) -> HostWorker:
-        host = HostScheduler(scheduler, self._tasks, worker_processes, self._slots)
-        processes = worker_processes + self._slots
+        processes = worker_processes + self._beside
+        host = HostScheduler(scheduler, self._tasks, worker_processes, self._slots, processes)
         worker = HostWorker(scheduler=host, worker_processes=processes, assistant=assistant)  # type: ignore[no-untyped-call]
         worker.hopeless = self._hopeless
         return worker

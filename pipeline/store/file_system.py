@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from extractors.shards.fsync import fsync
 from pipeline.store import disk_errors, locks
 
 TRY_LOCK = """
@@ -94,11 +95,7 @@ def _renames(folder: Path) -> bool:
 
 
 def _syncs(folder: Path) -> bool:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    fsync(folder)
     return True
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +31,10 @@ SECONDS_BETWEEN_TRIES = 0.05
 
 class ImpossibleDevices(ValueError):
     """Error of devices that do not exist or do not fit compute.device; the message says what to give."""
+
+
+class UnsafeFolder(RuntimeError):
+    """Error of a folder for locks that another user could replace by links to this user's files."""
 
 
 def find(devices: str, device: str, threads: int) -> tuple[str, ...]:
@@ -123,5 +128,10 @@ def _try(held: ExitStack, folder: Path, names: tuple[str, ...], count: int) -> t
 
 
 def _folder() -> Path:
-    """Return the folder of the slots of this host and user."""
-    return Path(tempfile.gettempdir()) / f"acga-{os.getuid()}" / f"slots-{os.uname().nodename}"
+    """Return the folder of the slots of this host and user. Raises `UnsafeFolder` if it may be another user's."""
+    base = Path(tempfile.gettempdir()) / f"acga-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    status = base.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise UnsafeFolder(f"{base}: is no folder that this user alone may change; remove it, or set TMPDIR to another")
+    return base / f"slots-{os.uname().nodename}"

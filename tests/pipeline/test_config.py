@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from commands import Acga
 
+from extractors.cores import usable_cores
 from pipeline.config import Config, ConfigError, load, parse_sections
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -84,3 +85,12 @@ def test_sections_travel_as_json_and_come_back_equal() -> None:
         "frames": config.frames.model_dump(),
         "training": config.training.model_dump(),
     }
+
+
+def test_processes_auto_is_every_slot_of_the_host_and_enters_the_config_as_a_number() -> None:
+    assert load(TINY, ["training.processes=auto"]).training.processes == usable_cores()
+    assert load(TINY, ["training.processes=auto", "compute.threads=1000"]).training.processes == 1
+    with pytest.raises(ConfigError, match="no CUDA devices"):
+        load(TINY, ["training.processes=auto", "compute.device=cuda"])
+    with pytest.raises(ConfigError, match=r"training\.processes = 'many'"):
+        load(TINY, ["training.processes=many"])

@@ -21,7 +21,7 @@ from pipeline.store import slots
 @options.command("plan", "acga plan configs/a2d.toml --workers 16 --devices cuda:0,cuda:1 --hosts 4")
 @options.config
 @options.until
-@options.workers("Tasks that need no device")
+@options.workers("Tasks, beside those on GPUs,")
 @options.devices
 @click.option("--hosts", type=options.POSITIVE, default=1, show_default=True, help="Hosts that share the work.")
 def command(

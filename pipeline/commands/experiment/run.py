@@ -17,7 +17,7 @@ from pipeline.runs import run
 @options.command("run", "acga run configs/a2d.toml --set training.epochs=12")
 @options.config
 @options.until
-@options.workers("Tasks that need no device")
+@options.workers("Tasks, beside those on GPUs,")
 @options.devices
 @click.option("--seeds", type=options.POSITIVE, metavar="N", help="Train N networks and report the spread of scores.")
 @click.option("--verify", is_flag=True, help="Read everything first and build again what is damaged.")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,40 @@ def test_unicode_names_are_neither_normalised_nor_escaped() -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     assert digest([composed]) != digest([decomposed])
     assert canonical([composed]) == b'["caf\xc3\xa9"]'
+
+
+POISONED = """
+import hashlib, json, sys
+from pathlib import Path
+from pipeline.engine import key
+true = key.code_digest("data.miniature.a2d_layout")
+(path,) = Path(sys.argv[1]).glob("acga/code-*.json")
+known = json.loads(path.read_bytes().partition(b"\\n")[2])
+for entry in known.values():
+    entry[4] = "0" * 64
+content = json.dumps(known).encode()
+path.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\\n" + content)
+key._cache.cache_clear()
+key.code_digest.cache_clear()
+cached = key.code_digest("data.miniature.a2d_layout")
+key.read_afresh()
+print(cached == true, key.code_digest("data.miniature.a2d_layout") == true)
+"""
+
+
+def test_what_was_read_is_cached_and_an_audit_believes_the_code_alone(copy: Path, tmp_path: Path) -> None:
+    old = (1_700_000_000, 1_700_000_000)
+    for path in copy.rglob("*.py"):
+        os.utime(path, old)
+    time.sleep(2.1)  # files that changed a moment ago are not cached
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", POISONED, str(tmp_path / "cache")]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+def test_without_a_folder_for_the_cache_code_is_read_each_time(copy: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": "/proc/nowhere"}
+    program = "from pipeline.engine.key import code_digest; print(code_digest('data.miniature.a2d_layout'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == code_digest("data.miniature.a2d_layout"), done.stderr

@@ -60,3 +60,12 @@ def test_devices_that_are_not_there_stop_the_run_before_it_begins(acga: Acga, tm
     done = acga("run", acga.config, "--store", tmp_path / "store", "--devices", "cuda:7")
     assert done.code == 2 and "cuda:7: this machine has 0 CUDA devices" in done.errors
     assert not (tmp_path / "store").exists()
+
+
+def test_on_cpus_no_more_tasks_run_at_a_time_than_workers(acga: Acga, tmp_path: Path) -> None:
+    acga.run(tmp_path / "store", *SHARDS, "--workers", 1)
+    (events,) = journals(tmp_path / "store")
+    spans = [(event["time"] - event["seconds"], event["time"]) for event in events if event["event"] == "executed"]
+    assert any(event["devices"] for event in events) and not all(event["devices"] for event in events)
+    for a, b in combinations(spans, 2):
+        assert a[1] <= b[0] + 0.05 or b[1] <= a[0] + 0.05, (a, b)

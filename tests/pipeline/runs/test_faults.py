@@ -24,13 +24,10 @@ import pytest
 from commands import PROJECT, Acga, Finished, Run
 from stores import EVERYTHING, data_files, journals
 
-from extractors.cores import usable_cores
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 HOOK = PROJECT / "tests" / "faults"
 WORKERS = 2
-AT_A_TIME = WORKERS + usable_cores()  # light tasks, and a heavy one on each core, since tiny has one thread
 STAGES = tuple(EVERYTHING)
 MOMENTS = (
     r"(open|os.rename) {}/\w+/attempt-\w+/",
@@ -86,7 +83,7 @@ def assert_as_undisturbed(acga: Acga, store: Path, finished: Run, kills: int) ->
     )
     assert set(built.values()) == {1}
     begun = len(list(store.glob("*/*/attempt-*/")))
-    assert begun <= sum(EVERYTHING.values()) + AT_A_TIME * kills
+    assert begun <= sum(EVERYTHING.values()) + WORKERS * kills
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -105,7 +102,7 @@ def test_kills_in_every_stage_at_every_kind_of_moment(
     assert acga.run(store)["executed"].keys() <= {stage}
     assert data_files(store) == data_files(finished.store)
     attempts = list((store / stage).glob("*/attempt-*/"))
-    assert len(attempts) <= EVERYTHING[stage] + AT_A_TIME * len(moments)
+    assert len(attempts) <= EVERYTHING[stage] + WORKERS * len(moments)
 
 
 def test_kills_at_any_write_of_a_chain_of_runs(

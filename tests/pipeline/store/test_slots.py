@@ -112,3 +112,14 @@ def test_a_task_sees_its_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(slots.VISIBLE, "GPU-a,GPU-b")
     with slots.taken(1) as names:
         assert (names, os.environ[slots.VISIBLE]) == (("cuda:0",), "GPU-a")
+
+
+def test_a_folder_that_another_user_may_change_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder = tmp_path / f"acga-{os.getuid()}"
+    for make in (lambda: folder.symlink_to(tmp_path / "elsewhere"), lambda: (folder.mkdir(), folder.chmod(0o777))):
+        make()
+        done = subprocess.run([sys.executable, "-c", HOLD, "1"], cwd=PROJECT, capture_output=True, text=True)
+        assert "UnsafeFolder" in done.stderr and str(folder) in done.stderr
+        folder.unlink() if folder.is_symlink() else folder.rmdir()
+    assert not list((tmp_path / "elsewhere").iterdir())
