@@ -62,6 +62,7 @@ def test_devices_that_are_not_there_stop_the_run_before_it_begins(acga: Acga, tm
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_on_cpus_no_more_tasks_run_at_a_time_than_workers(acga: Acga, tmp_path: Path) -> None:
     acga.run(tmp_path / "store", *SHARDS, "--workers", 1)
     (events,) = journals(tmp_path / "store")
