@@ -18,6 +18,7 @@ from luigi.scheduler import Scheduler
 from luigi.worker import Worker
 
 from pipeline.engine.stage import Stage
+from pipeline.runs.task_results import TaskResults
 from pipeline.store import locks
 
 Response = dict[str, Any]
@@ -90,6 +91,11 @@ class HostWorker(Worker):
     hopeless: Callable[[], bool]
     _blocked: frozenset[str] = frozenset()
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+        self._task_result_queue.close()
+        self._task_result_queue: Any = TaskResults()
+
     def _keep_alive(self, response: Any) -> bool:
         stay: bool = super()._keep_alive(response)  # type: ignore[no-untyped-call]
         return stay and not self.hopeless()
@@ -147,6 +153,6 @@ class HostFactory:
     ) -> HostWorker:
         processes = worker_processes + self._beside
         host = HostScheduler(scheduler, self._tasks, worker_processes, self._slots, processes)
-        worker = HostWorker(scheduler=host, worker_processes=processes, assistant=assistant)  # type: ignore[no-untyped-call]
+        worker = HostWorker(scheduler=host, worker_processes=processes, assistant=assistant)
         worker.hopeless = self._hopeless
         return worker
