@@ -10,19 +10,9 @@ import torch
 
 from models.acga import ACGA, Sizes, assemble
 from models.backbones.backbone import BackboneSizes
-from models.files.weights import (
-    MODEL_KEY,
-    REMEDY,
-    CheckpointError,
-    backbone_sizes,
-    filled,
-    is_reference,
-    read_tensors,
-    reference_state,
-    shaped,
-    stem_sizes,
-    write_tensors,
-)
+from models.files.forms import stem_sizes
+from models.files.tensors import REMEDY, CheckpointError, filled, is_safetensors, read_tensors, shaped, write_tensors
+from models.files.weights import MODEL_KEY, backbone_sizes, reference_state
 
 REFERENCE_EPS = 1e-5  # eps of the batch norms in the authors' copy of I3D
 
@@ -50,20 +40,26 @@ def save(model: ACGA, path: Path) -> None:
     write_tensors(path, model.state_dict(), {MODEL_KEY: json.dumps(dataclasses.asdict(model.sizes), sort_keys=True)})
 
 
-def load(path: Path) -> ACGA:
-    """Return the model from a file written by `save`, on the CPU and in evaluation mode. Raises CheckpointError."""
-    tensors, sizes = read_tensors(path, MODEL_KEY)
-    return filled(assemble(sizes_from(path, sizes)), tensors, path)
+def load(path: Path, device: str = "cpu") -> ACGA:
+    """Return the model from a file written by `save`, in evaluation mode. Raises CheckpointError.
+
+    On the device "meta", names and shapes are checked and no values are read.
+    """
+    tensors, sizes = read_tensors(path, MODEL_KEY, device)
+    with torch.device(device):
+        model = assemble(sizes_from(path, sizes))
+    return filled(model, tensors, path)
 
 
-def load_reference(path: Path, eps: float = REFERENCE_EPS) -> ACGA:
-    """Return the model from a checkpoint of the authors' code, on the CPU and in evaluation mode.
+def load_reference(path: Path, eps: float = REFERENCE_EPS, device: str = "cpu") -> ACGA:
+    """Return the model from a checkpoint of the authors' code, in evaluation mode.
 
     `eps` is that of I3D's batch norms, which the file does not hold. Raises CheckpointError, whose message lists the
     missing and unexpected names or the first shape that differs.
     """
-    theirs = reference_state(path)
-    model = assemble(reference_sizes(theirs, eps, path))
+    theirs = reference_state(path, device)
+    with torch.device(device):
+        model = assemble(reference_sizes(theirs, eps, path))
     names = {reference_name(name): name for name in model.state_dict()}
     # A tensor without a counterpart keeps its own name, so that it is reported as left over.
     return filled(model, {names.get(name, name): tensor for name, tensor in theirs.items()}, path, reference_name)
@@ -86,9 +82,9 @@ def save_reference(model: ACGA, path: Path, epoch: int = 0) -> None:
     scratch.replace(path)
 
 
-def load_any(path: Path, eps: float) -> ACGA:
+def load_any(path: Path, eps: float, device: str = "cpu") -> ACGA:
     """Return the model from one of our files or from an authors' checkpoint; only the latter uses `eps`."""
-    return load_reference(path, eps) if is_reference(path) else load(path)
+    return load(path, device) if is_safetensors(path) else load_reference(path, eps, device)
 
 
 def reference_name(name: str) -> str:

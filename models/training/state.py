@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.acga import ACGA
-from models.files.weights import CheckpointError, read_tensors, write_tensors
+from models.files.tensors import CheckpointError, read_tensors, write_tensors
 from models.training.sampling import Sampling
 
 STATE = "training.safetensors"

@@ -105,6 +105,7 @@ def _build(
         "experiment": {"sections": task.values, "catalogue": task.catalogue},
         "cost": facts,
         "environment": environment.describe(),
+        **({"notes": job.notes} if job.notes else {}),
         **({"likeness": likeness, "units": job.units.made} if likeness else {}),
     }
     artifact.publish(attempt, described_files(attempt), described)

@@ -166,7 +166,7 @@ def _recipe(stream: str, made: dict[str, Any]) -> tuple[Recipe, Replayer]:
     visual = VisualSection.model_validate(sections["visual"])
     prepare(ComputeSection.model_validate(sections["compute"] | {"device": "cpu"}))
     inputs = {"PretrainedTrunk.rgb": (Path(made["trunk"]),)} if made["trunk"] else {}
-    video = trunk(visual, stream, made["files"], inputs)
+    video = trunk(visual, stream, made["files"], inputs).video
     recipe = Recipe(
         shift=0,
         geometry="letterbox",

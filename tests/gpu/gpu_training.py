@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from models import acga
 from models.backbones.i3d import I3D
 from models.backbones.initialisation import seed_i3d
-from models.files.weights import read_tensors
+from models.files.tensors import read_tensors
 from models.training.loop import STATE, EpochLoss, TrainingProgress, TrainingSettings, train
 from models.training.state import STATE_KEY, Precision
 

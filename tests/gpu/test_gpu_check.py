@@ -19,7 +19,7 @@ from gpu_training import falling, same_state
 from data.miniature.drawing import pictures
 from data.miniature.scenes import Spec, scenes
 from models.backbones.i3d import I3D
-from models.files.weights import write_tensors
+from models.files.tensors import write_tensors
 from models.training.loop import STATE
 from models.training.state import STATE_KEY
 

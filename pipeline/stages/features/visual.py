@@ -41,7 +41,9 @@ class Settings(Section):
 def build(job: Job[Settings, StreamRecords]) -> None:
     """Extract features in batches of a fixed size that never cross videos; reuse those of unchanged videos."""
     device, visual, stream = prepare(job.settings.compute), job.settings.visual, job.records["stream"]
-    video = fold_batch_norm(trunk(visual, stream, job.files, job.inputs), getattr(torch, visual.compute)).to(device)
+    given = trunk(visual, stream, job.files, job.inputs)
+    job.notes["weights"] = given.weights
+    video = fold_batch_norm(given.video, getattr(torch, visual.compute)).to(device)
     stage, file, array = SOURCES[stream]
     source = ShardReader(job.folder(stage) / file)
     videos = rows_of_videos(source.ids)

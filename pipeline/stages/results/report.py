@@ -138,7 +138,7 @@ def _networks(job: StageJob) -> list[NetworkFacts]:
             training = json.loads((folder / "training.json").read_bytes())
             count = len(training["epochs"])
             origin = f"trained for {count} epochs" if training["origin"] == "trained" else "from a checkpoint"
-            text = f"{stream} network {origin}, trunk weights: {training['trunk']}"
+            text = f"{stream} network {origin}, trunk weights: {training['weights']}"
             found.append({"epochs": training["epochs"], "trunk": training["trunk"], "text": text})
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypedDict, TypeVar
 
@@ -42,6 +42,7 @@ class Job(Generic[Settings, Records]):
     logs:     a folder outside the artifacts, for logs that users watch and no stage reads
     units:    the results that can be reused from earlier artifacts, video by video
     progress: a function to call with (done, total)
+    notes:    a dict for what users should know of how the artifact came about; it becomes part of the manifest
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Job(Generic[Settings, Records]):
     logs: Path
     units: Units
     progress: Callable[[int, int], None]
+    notes: dict[str, str] = field(default_factory=dict)
 
     def folder(self, stage: str) -> Path:
         """Return the folder of the only artifact of a stage among the inputs. Raises ValueError if it is not unique."""

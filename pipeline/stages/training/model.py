@@ -35,6 +35,7 @@ def build(job: Job[Settings, StreamRecords]) -> None:
         source = Path(job.files["model.checkpoint"]["path"])
         model = checkpoints.load_any(source, EPS[visual.batch_norm])
         check(model, stream, source)
+        job.notes["weights"] = "those of model.checkpoint"
         checkpoints.save(model, job.out / "model.safetensors")
         origin, losses = "checkpoint", []
     else:
@@ -44,7 +45,13 @@ def build(job: Job[Settings, StreamRecords]) -> None:
         if (job.resume / LAST_EPOCH).exists():
             os.link(job.resume / LAST_EPOCH, job.out / LAST_EPOCH)
     _, weights = visual.weights_of(stream)
-    document = {"origin": origin, "trunk": weights, "epochs": losses, "trail": trail(job.resume)}
+    document = {
+        "origin": origin,
+        "trunk": weights,
+        "weights": job.notes["weights"],
+        "epochs": losses,
+        "trail": trail(job.resume),
+    }
     (job.out / "training.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ import torch
 from extractors.shards.samples import StoredSamples
 from models import acga
 from models.files import checkpoints
-from models.files.weights import write_bytes
+from models.files.tensors import write_bytes
 from models.training.distributed import rank
 from models.training.loop import LAST_EPOCH, STATE, EpochLoss, TrainingProgress, TrainingSettings, train
 from pipeline.sections.compute import ComputeSection
@@ -60,7 +60,8 @@ def network(job: TrainingJob, samples: StoredSamples) -> acga.ACGA:
     section = job.settings.model
     medium, large = section.channels
     small_head, medium_head, large_head = section.widths
-    video = trunk(job.settings.visual, job.records["stream"], job.files, job.inputs)
+    given = trunk(job.settings.visual, job.records["stream"], job.files, job.inputs)
+    video, job.notes["weights"] = given.video, given.weights
     expected, found = video.channels[video.tap], samples.features_shape[0]
     if found != expected:
         raise WrongFeatures(

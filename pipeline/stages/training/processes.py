@@ -25,7 +25,7 @@ from pipeline.stages.support.units import Units
 from pipeline.stages.training.network import Settings, TrainingJob, train_here
 
 PATIENCE_SECONDS = 1800.0  # maximal wait for another process, which may be reading from a slow disk
-LOSSES = "losses.json"
+RESULT = "result.json"
 
 
 class ProcessesFailed(RuntimeError):
@@ -45,8 +45,9 @@ def train_together(job: TrainingJob, processes: int) -> tuple[EpochLoss, ...]:
             f"one of {processes} training processes failed (exit code {ended.returncode}); what it said is above. Run"
             " again: training goes on after its last checkpoint"
         )
-    losses = json.loads((job.resume / LOSSES).read_bytes())
-    return tuple(EpochLoss(**loss) for loss in losses)
+    result = json.loads((job.resume / RESULT).read_bytes())
+    job.notes.update(result["notes"])
+    return tuple(EpochLoss(**loss) for loss in result["losses"])
 
 
 def document(job: TrainingJob) -> dict[str, object]:
@@ -80,7 +81,8 @@ def main(path: Path) -> None:
     with process_group(device, PATIENCE_SECONDS):
         losses = train_here(job, device)
         if rank() == 0:
-            (job.resume / LOSSES).write_text(json.dumps([asdict(loss) for loss in losses]), encoding="utf-8")
+            result = {"losses": [asdict(loss) for loss in losses], "notes": job.notes}
+            (job.resume / RESULT).write_text(json.dumps(result), encoding="utf-8")
 
 
 def own_device(device: torch.device) -> torch.device:

@@ -11,7 +11,8 @@ from models.acga import ACGA
 from models.backbones.i3d import I3D
 from models.files import checkpoints, weights
 from models.files.checkpoints import reference_name
-from models.files.weights import CheckpointError
+from models.files.forms import read_i3d
+from models.files.tensors import CheckpointError, is_safetensors
 
 EPS = 1e-5
 
@@ -97,9 +98,9 @@ def test_the_authors_format_goes_out_and_comes_back(tmp_path):
 def test_a_file_tells_its_format(tmp_path):
     checkpoints.save(model(), tmp_path / "ours")
     checkpoints.save_reference(model(), tmp_path / "theirs", epoch=9)
-    assert not checkpoints.is_reference(tmp_path / "ours")
-    assert checkpoints.is_reference(tmp_path / "theirs")
-    assert checkpoints.is_reference(reference(tmp_path / "zipped", {}))
+    assert is_safetensors(tmp_path / "ours")
+    assert not is_safetensors(tmp_path / "theirs")
+    assert not is_safetensors(reference(tmp_path / "zipped", {}))
     for name in ("ours", "theirs", "zipped"):
         assert_same(model(), checkpoints.load_any(tmp_path / name, EPS))
 
@@ -159,9 +160,10 @@ class Malicious:
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, zipped):
     target, path = tmp_path / "owned", tmp_path / "evil"
     torch.save({"state_dict": Malicious(target)}, path, _use_new_zipfile_serialization=zipped)
-    for load in (checkpoints.load_reference, weights.load_i3d, checkpoints.load_any):
-        with pytest.raises(CheckpointError, match="not weights alone"):
+    for load in (checkpoints.load_reference, read_i3d, checkpoints.load_any):
+        with pytest.raises(CheckpointError, match="not weights alone") as refused:
             load(path, EPS)
+        assert "mkdir" in str(refused.value) and "\n" not in str(refused.value)
     assert not target.exists()
     torch.load(path, weights_only=False)
     assert target.exists()
@@ -185,7 +187,7 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         checkpoints.load(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="nowhere"):
-        weights.load_i3d(tmp_path / "nowhere", EPS)
+        read_i3d(tmp_path / "nowhere", EPS)
     with pytest.raises(CheckpointError, match="nowhere"):
         checkpoints.load_any(tmp_path / "nowhere", EPS)
 
@@ -204,14 +206,14 @@ def test_the_ports_weights_are_read_with_or_without_step_counts(tmp_path):
     torch.save(state, tmp_path / "new.pth")
     torch.save({name: state[name] for name in state if "num_batches" not in name}, tmp_path / "old.pth")
     for name in ("new.pth", "old.pth"):
-        found = weights.load_i3d(tmp_path / name, EPS)
+        found = read_i3d(tmp_path / name, EPS)[0]
         assert (found.modality, found.eps, found.width) == ("rgb", EPS, 1 / 16)
         assert_same(trunk(), found)
 
 
 def test_the_ports_flow_weights_are_told_by_their_first_layer(tmp_path):
     torch.save(trunk(modality="flow").state_dict(), tmp_path / "flow.pth")
-    assert weights.load_i3d(tmp_path / "flow.pth", EPS).modality == "flow"
+    assert read_i3d(tmp_path / "flow.pth", EPS)[0].modality == "flow"
 
 
 def test_weights_that_lack_a_layer_are_refused(tmp_path):
@@ -219,10 +221,10 @@ def test_weights_that_lack_a_layer_are_refused(tmp_path):
     del state["mixed_5c.branch_0.conv3d.weight"]
     torch.save(state, tmp_path / "short.pth")
     with pytest.raises(CheckpointError, match=r"missing names \['mixed_5c.branch_0.conv3d.weight'\]"):
-        weights.load_i3d(tmp_path / "short.pth", EPS)
+        read_i3d(tmp_path / "short.pth", EPS)
 
 
 def test_a_list_is_no_state_dict(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="holds a list"):
-        weights.load_i3d(tmp_path / "list.pth", EPS)
+        read_i3d(tmp_path / "list.pth", EPS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from processes import together
 
-from models.files.weights import read_tensors
+from models.files.tensors import read_tensors
 from models.training.distributed import all_reduce_sum, check_in_step, rank, world_size
 from models.training.loop import STATE, train
 from models.training.state import STATE_KEY

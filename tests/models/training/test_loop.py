@@ -16,7 +16,7 @@ from models import acga
 from models.acga import ACGA
 from models.backbones.i3d import I3D
 from models.backbones.initialisation import seed_i3d
-from models.files.weights import read_tensors
+from models.files.tensors import read_tensors
 from models.losses import Targets, response_losses
 from models.training.augmentation import MissingMirroredWords
 from models.training.loop import (
