@@ -1,8 +1,10 @@
-"""The number of CPU cores that this process may use."""
+"""The CPU cores and the memory that this process may use."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -18,24 +20,41 @@ def usable_cores(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), *(int(quota) for quota in _quotas(cgroups, own))))
 
 
+def usable_memory(total: int, cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
+    """Return the bytes of memory that this process may use: those of the machine, or what its control groups allow."""
+    limits = [total]
+    for folder in _groups("memory", cgroups, own):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
+            with suppress(OSError):
+                text = (folder / name).read_text(encoding="utf-8").strip()
+                limits += [int(text)] if text.isdigit() else []
+    return min(limits)
+
+
 def _quotas(cgroups: Path, own: Path) -> list[float]:
     """Return the CPU quota, in cores, of each control group that limits this process, of version 1 and 2."""
+    quotas = [float(os.cpu_count() or 1)]
+    for folder in _groups("cpu", cgroups, own):
+        quotas += _quota(folder)
+    return quotas
+
+
+def _groups(controller: str, cgroups: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of the control groups that limit this process, of version 1 and 2."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return [float(os.cpu_count() or 1)]
-    quotas = [float(os.cpu_count() or 1)]
+        return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         root = cgroups / controllers if controllers else cgroups
         group = root / path.strip("/")
         for folder in [group, *group.parents]:
-            quotas += _quota(folder)
+            yield folder
             if folder == root:
                 break
-    return quotas
 
 
 def _quota(folder: Path) -> list[float]:

@@ -103,7 +103,9 @@ def _failed(error: Exception) -> int:
         return _refuse(unusable, USAGE)
     if type(error).__module__.partition(".")[0] not in FIRST_PARTY:
         raise error
-    return _refuse(error, USAGE)
+    for finding in getattr(error, "findings", (error,)):
+        _refuse(finding, USAGE)
+    return USAGE
 
 
 def _refuse(error: object, code: int) -> int:

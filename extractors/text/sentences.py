@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from extractors.text.transformer import Layer, encoder_vectors
-from extractors.text.word2vec import BINARY, TEXT, file_vectors
+from extractors.text.transformer import Layer, check_folder, encoder_vectors
+from extractors.text.word2vec import BINARY, TEXT, check_header, file_vectors
 
 Oov = Literal["zero", "skip", "random"]
 
@@ -94,6 +94,18 @@ def _uniform(word: str, dim: int, seed: int) -> Vector:
 def _generator(word: str, seed: int) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed}:{word}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
+def check_vectors(vectors: str, dim: int, layer: Layer) -> None:
+    """Check, without reading any vector, that `vectors` names what `word_vectors` can read, of dimension `dim`.
+
+    Raises UnknownVectors and the errors of `check_header` and `check_folder`."""
+    if vectors == HASH:
+        return
+    if Path(vectors).is_dir():
+        check_folder(Path(vectors), dim, layer)
+    else:
+        check_header(_file(vectors), dim)
 
 
 def _rows(

@@ -1,5 +1,6 @@
 """Word vectors of a transformers model in a local folder. torch and transformers are imported only when needed."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,21 @@ def encoder_vectors(
     no pickle files, and none of the folder's code is run. Raises UnknownEncoder, WrongDimension, LongSentence."""
     encoder = _Encoder(folder, dim, layer)
     return (encoder.rows(words) for words in sentences)
+
+
+def check_folder(folder: Path, dim: int, layer: Layer) -> None:
+    """Check the dimension that the config.json of a transformers model states; the model is not read.
+
+    Raises UnknownEncoder, WrongDimension."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        stated = (
+            config.get("hidden_size") if layer == "last" else config.get("embedding_size", config.get("hidden_size"))
+        )
+    except (OSError, ValueError, AttributeError) as error:
+        raise UnknownEncoder(f"{folder}: no config.json of a transformers model: {error}. Fetch it again.") from error
+    if isinstance(stated, int):
+        check_dimension(folder, stated, dim)
 
 
 class _Encoder:

@@ -46,6 +46,25 @@ def file_vectors(path: Path, wanted: Collection[str], dim: int, index: Path | No
         raise MalformedVectors(f"{path}: the compressed file is damaged: {error}. Fetch it again.") from None
 
 
+def check_header(path: Path, dim: int) -> None:
+    """Check the dimension that the beginning of a file of vectors states or shows.
+
+    Raises MalformedVectors, WrongDimension."""
+    binary = Path(path.name.removesuffix(".gz")).suffix in BINARY
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            if binary:
+                _binary_header(file, path, dim)
+                return
+            first = file.readline(_EDGE_BYTES).rstrip(b" \t\r\n")
+            header = first.split()
+            stated = int(header[1]) if len(header) == 2 and all(cell.isdigit() for cell in header) else None
+            if first:
+                check_dimension(path, _first_dimension(first, dim) if stated is None else stated, dim)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise MalformedVectors(f"{path}: the compressed file is damaged: {error}. Fetch it again.") from None
+
+
 def check_dimension(path: Path, found: int, dim: int) -> None:
     """Raise WrongDimension unless the vectors of a file or model have the configured length `dim`."""
     if found != dim:
@@ -63,13 +82,7 @@ def _binary(file: BufferedIOBase, path: Path, wanted: Collection[str], dim: int)
 
 def _entries(file: BufferedIOBase, path: Path, dim: int) -> Iterator[tuple[bytes, int, bytes]]:
     """Yield each word of a word2vec file, its byte offset in the file, and the bytes of its vector."""
-    header = file.readline(100).split()
-    if len(header) != 2 or not all(number.isdigit() for number in header):
-        raise MalformedVectors(
-            f"{path}: no word2vec header (count, dimension) but {b' '.join(header)[:40]!r}. Is it the binary format?"
-        )
-    count, size = int(header[0]), 4 * dim
-    check_dimension(path, int(header[1]), dim)
+    count, size = _binary_header(file, path, dim), 4 * dim
     buffer, start, place = b"", 0, file.tell()  # place: offset of the buffer's first byte
     for entry in range(count):
         while (end := buffer.find(b" ", start, start + _LONGEST_WORD)) < 0 or len(buffer) < end + 1 + size:
@@ -90,6 +103,17 @@ def _entries(file: BufferedIOBase, path: Path, dim: int) -> Iterator[tuple[bytes
         raise MalformedVectors(
             f"{path}: goes on at byte {place + start}, after the {count} words of its header. Fetch it again."
         )
+
+
+def _binary_header(file: BufferedIOBase, path: Path, dim: int) -> int:
+    """Read the header of a word2vec file and return its number of words."""
+    header = file.readline(100).split()
+    if len(header) != 2 or not all(number.isdigit() for number in header):
+        raise MalformedVectors(
+            f"{path}: no word2vec header (count, dimension) but {b' '.join(header)[:40]!r}. Is it the binary format?"
+        )
+    check_dimension(path, int(header[1]), dim)
+    return int(header[0])
 
 
 def _vector(path: Path, word: str, values: bytes) -> Vector:

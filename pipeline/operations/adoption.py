@@ -62,7 +62,7 @@ def adopt(config: Config, store: Path, stage: str, sample: int, seed: int, worke
     candidates = _candidates(tasks)
     chosen = random.Random(seed).sample(candidates, min(sample, len(candidates)))
     sampled: list[Stage] = [candidate.task for candidate in chosen]
-    run.execute(sampled, run.slots_of(config, sampled), workers, None, time.monotonic())
+    run.execute(sampled, run.ready(config, sampled), workers, None, time.monotonic())
     compared = [candidate.task.label for candidate in chosen]
     for candidate in chosen:
         built = _place(candidate.task)

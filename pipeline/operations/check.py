@@ -16,6 +16,9 @@ from data.records import Listing, Video
 from pipeline.config import Config
 from pipeline.engine import catalogue
 from pipeline.engine.progress import Progress
+from pipeline.graph import STAGES
+from pipeline.runs import preflight
+from pipeline.store import slots
 
 if TYPE_CHECKING:
     from extractors.video.decoder import Decoder
@@ -43,20 +46,23 @@ class Examined:
 
 @dataclass(frozen=True)
 class Findings:
-    """The result for all data sets of a config; `rules` counts the records to which each rule applied."""
+    """The result for a config: what was recognised, and the errors; `rules` counts the records that each applied to."""
 
     videos: int
     samples: int
     errors: tuple[str, ...]
     rules: dict[str, int]
+    said: tuple[str, ...]
 
 
 def check(config: Config, roots: dict[str, Path], fast: bool, workers: int) -> Findings:
     """Read every annotation and, unless `fast`, decode every video as the Frames stage does; collect all errors.
 
-    `roots` gives the folder of each data set by its name.
+    `roots` gives the folder of each data set by its name. The files that the config names, the device and the memory of
+    a batch are checked as before a run.
     """
-    errors: list[str] = []
+    looked = preflight.look(config, frozenset(stage.__name__ for stage in STAGES), _troubles(config))
+    errors = list(looked.errors)
     rules: Counter[str] = Counter()
     videos = samples = 0
     for name, section in config.datasets.items():
@@ -79,7 +85,16 @@ def check(config: Config, roots: dict[str, Path], fast: bool, workers: int) -> F
             videos, samples = videos + len(tasks), samples + counted[split]
         if section.expect == "published" and listings:
             errors += published.check(section.kind, published.count(section.kind, roots[name], listings, counted))
-    return Findings(videos, samples, tuple(errors), dict(sorted(rules.items())))
+    return Findings(videos, samples, tuple(errors), dict(sorted(rules.items())), looked.said)
+
+
+def _troubles(config: Config) -> list[str]:
+    """Return the error of a device that this machine does not have."""
+    try:
+        slots.find("auto", config.compute.device, config.compute.threads)
+    except slots.ImpossibleDevices as error:
+        return [str(error)]
+    return []
 
 
 def last_frame(kind: str, video: Video) -> int:

@@ -46,7 +46,7 @@ def export(config: Config, store: Path, to: Path, workers: int, progress: Callab
     (anchor,) = run.prepare(config, store, "Predictions")
     tasks = {role: graph.of_role(anchor, role, graph.REFERRED, [stream]) for role in anchor.raw["sets"]}
     roots = [task for of_role in tasks.values() for task in of_role]
-    run.execute(roots, run.slots_of(config, roots), workers, None, time.monotonic())
+    run.execute(roots, run.ready(config, roots), workers, None, time.monotonic())
 
     from extractors.authors.reader import ReferenceSample  # imported here because they load torch and h5py
     from extractors.authors.writer import ReferenceLayout, ReferenceWriter

@@ -35,12 +35,11 @@ class StageFailed(RuntimeError):
 def build(wanted: list[Stage], workers: int, names: tuple[str, ...], scheduler: str | None, journal: Journal) -> None:
     """Build the wanted tasks and what they need; return when all are complete, whoever built them.
 
-    `workers` and the slots `names` limit the tasks at a time (`pipeline.runs.workers`). Raises `StageFailed` with the
-    first reason, also if the failure was on another host.
+    `prepare_processes` must have been called. `workers` and the slots `names` limit the tasks at a time
+    (`pipeline.runs.workers`). Raises `StageFailed` with the first reason, also if the failure was on another host.
     """
     tasks = all_tasks(wanted)
     others = OtherJournals(journal.path)
-    _prepare_processes(tasks, names)
     last_change, known = time.monotonic(), None
     while True:
         missing = [task for task in tasks if not task.complete()]
@@ -104,7 +103,8 @@ def certain(events: list[Event]) -> list[Event]:
     return [event for event in failures if event["kind"] == "refused" or times[event["stage"], event["task"]] > 1]
 
 
-def _prepare_processes(tasks: list[Stage], names: tuple[str, ...]) -> None:
+def prepare_processes(tasks: list[Stage], names: tuple[str, ...]) -> None:
+    """Set up how processes of tasks start, before the first of them does; `names` are the slots of this host."""
     slots.offer(names)
     multiprocessing.set_start_method("forkserver", force=True)
     # torch is loaded once, in the forkserver from which all tasks are forked, and never in this process.

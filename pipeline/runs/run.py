@@ -21,8 +21,8 @@ from pipeline.engine import catalogue, integrity, miniature
 from pipeline.engine.journal import Journal
 from pipeline.engine.progress import Progress
 from pipeline.engine.stage import Stage
-from pipeline.runs import active_runs
-from pipeline.runs.building import StageFailed, all_tasks, build
+from pipeline.runs import active_runs, preflight
+from pipeline.runs.building import StageFailed, all_tasks, build, prepare_processes
 from pipeline.runs.overview import RegularLines
 from pipeline.sections.dataset.datasets import GENERATED
 from pipeline.store import file_system, slots
@@ -93,23 +93,40 @@ def run(
     """Build every missing artifact up to stage `until`; with `verify`, build damaged artifacts again, too.
 
     `devices` selects the slots of heavy tasks (`pipeline.store.slots.find`). Raises `StageFailed` with the first
-    reason, `ImpossibleDevices`, and `HostsDiffer` if another host of the scheduler works on another experiment.
+    reason, `Unfit` before anything is built, `ImpossibleDevices`, and `HostsDiffer` if another host of the scheduler
+    works on another experiment.
     """
     started = time.monotonic()
     if devices != "auto":
         slots.find(devices, config.compute.device, config.compute.threads)
     roots = prepare(config, store, until, verify, scheduler)
     damaged = integrity.drop_damaged(all_tasks(roots)) if verify else []
-    names = slots_of(config, [*roots, *damaged], devices)
+    names = ready(config, [*roots, *damaged], devices)
     return execute(roots, names, workers, scheduler, started, damaged)
 
 
-def slots_of(config: Config, tasks: list[Stage], devices: str = "auto") -> tuple[str, ...]:
-    """Return the slots of this host for the heavy ones among the tasks and all that they need.
+def ready(config: Config, roots: list[Stage], devices: str = "auto") -> tuple[str, ...]:
+    """Prepare the processes of tasks and return the slots of this host, after a check of what can be known before.
+
+    Raises `Unfit` with all that cannot end well in the missing ones among the roots and the tasks that they need.
+    """
+    tasks, troubles = all_tasks(roots), list[str]()
+    names: tuple[str, ...] = ()
+    try:
+        names = _slots_of(config, tasks, devices)
+    except slots.ImpossibleDevices as error:
+        troubles.append(str(error))
+    prepare_processes(tasks, names)
+    preflight.check(config, tasks, troubles)
+    return names
+
+
+def _slots_of(config: Config, tasks: list[Stage], devices: str) -> tuple[str, ...]:
+    """Return the slots of this host for the heavy ones among the tasks.
 
     Raises `ImpossibleDevices`; a GPU that does not exist is one only if a task that is missing would need it.
     """
-    computing = [task.slots for task in all_tasks(tasks) if task.slots and not task.complete()]
+    computing = [task.slots for task in tasks if task.slots and not task.complete()]
     if devices == "auto" and not computing:
         return slots.find("auto", "cpu", config.compute.threads)
     names = slots.find(devices, config.compute.device, config.compute.threads)

@@ -44,10 +44,13 @@ def command(
     found = check.check(settings, roots, fast, workers)
     if as_json:
         document = {"videos": found.videos, "samples": found.samples, "errors": list(found.errors)}
+        document |= {"recognised": list(found.said)}
         click.echo(json.dumps({"ok": not found.errors, **document, "rules": found.rules}))
         return options.NO if found.errors else options.DONE
     undecoded = ", videos not decoded (--fast)" if fast else ""
     click.echo(f"{found.videos} videos, {found.samples} samples{undecoded}")
+    for line in found.said:
+        click.echo(line)
     for rule, hits in found.rules.items():
         click.echo(f"{rule:22} {hits:6}  {RULES[rule].detects}: {RULES[rule].done}")
     for error in found.errors:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.sections.section import Positive, Rate, Section, Seed
 
@@ -28,3 +28,12 @@ class TrainingSection(Section):
     checkpoint_every: Annotated[int, Field(ge=0, description="steps between checkpoints; 0: after epochs alone")]
     processes: Positive = Field(description="that share each batch, one slot each; 'auto' for every slot of the host")
     seed: Seed
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.patience > 0 and self.validation == 0:
+            raise ValueError(
+                f"training.patience = {self.patience}, but training.validation = 0 holds out no videos to improve on;"
+                " give it a share, or set patience to 0"
+            )
+        return self
