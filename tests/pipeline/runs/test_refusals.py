@@ -103,14 +103,6 @@ def test_a_damaged_file_fails_its_stage_by_name_and_the_rest_stays(
     assert list((tmp_path / "store" / "TextFeatures").glob("*/manifest.json"))
 
 
-def test_weights_that_are_no_weights_fail_their_stage(acga: Acga, tmp_path: Path) -> None:
-    path = tmp_path / "weights.pt"
-    path.write_bytes(b"\x80\x04cos\nsystem\n")
-    complaint = one_line(run(acga, tmp_path / "store", f"visual.weights={path}"), FAILED)
-    assert "weights.pt" in complaint
-    assert complaint.startswith("acga: VisualFeatures ")
-
-
 def test_a_device_that_is_not_there_is_an_error(acga: Acga, tmp_path: Path) -> None:
     complaint = one_line(run(acga, tmp_path / "store", "compute.device='cuda:63'"), USAGE)
     assert "compute.device" in complaint
