@@ -3,21 +3,33 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.readers import a2d, jhmdb
+from data.readers import a2d, folder, jhmdb
+from data.readers.folder import Share
 from data.records import Instances, Listing
 
-KINDS = ("a2d", "jhmdb")
+NO_SHARE = Share(test=0.0, seed=0)
+KINDS = ("a2d", "jhmdb", "folder")
 
 
-def read(kind: str, root: Path, split: str, exclude: Mapping[str, str], labelled: str | Path = "even") -> Listing:
+def read(
+    kind: str,
+    root: Path,
+    split: str,
+    exclude: Mapping[str, str],
+    labelled: str | Path = "even",
+    share: Share = NO_SHARE,
+) -> Listing:
     """Return the videos and sentences of one split of a dataset in the layout that its reader describes.
 
     `labelled` selects the labelled frames of J-HMDB: "even", or the path of a list. For A2D it is ignored, since the
-    annotation files determine the labelled frames. Raises UnknownKind and the errors of the readers."""
+    annotation files determine the labelled frames. `share` is that of the test split of a folder whose table names no
+    splits. Raises UnknownKind and the errors of the readers."""
     if kind == "a2d":
         return a2d.read(root, split, exclude)
     if kind == "jhmdb":
         return jhmdb.read(root, split, exclude, labelled)
+    if kind == "folder":
+        return folder.read(root, split, exclude, share)
     raise UnknownKind(f"data set kind {kind!r}: expected one of {', '.join(KINDS)}.")
 
 
@@ -29,6 +41,8 @@ def read_instances(kind: str, path: Path, number: int, height: int, width: int) 
         return a2d.read_instances(path, height, width)
     if kind == "jhmdb":
         return jhmdb.read_instances(path, number, height, width)
+    if kind == "folder":
+        return folder.read_instances(path, number, height, width)
     raise UnknownKind(f"data set kind {kind!r}: expected one of {', '.join(KINDS)}.")
 
 

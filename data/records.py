@@ -1,6 +1,7 @@
 """Immutable records that describe a dataset: videos, labelled frames, queries and instances."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,7 +24,9 @@ class LabelledFrame:
 
 @dataclass(frozen=True)
 class Video:
-    """A video file or a folder of PNG files. `frames` is the declared number of frames, 0 if unknown."""
+    """A video file or a folder of pictures. `frames` is the declared number of frames, 0 if unknown.
+
+    `labels` are those of the instances that the annotation files do not know (see `Instances`)."""
 
     id: str
     path: str
@@ -32,19 +35,24 @@ class Video:
     width: int
     frames: int
     labelled: tuple[LabelledFrame, ...]
+    labels: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Query:
     """A cleaned sentence about one instance of a video. `row` is its line in the annotation file; the header is line 1.
 
-    `ordinal` is the position of the sentence among those of its instance, from 0; None if the instance has only one."""
+    `ordinal` is the position of the sentence among those of its instance, from 0; None if the instance has only one.
+    `frames` are the labelled frames that it is about, None for all; `group` is what identifies the instance, "" if the
+    sentences do not say."""
 
     video: str
     instance: int
     text: str
     row: int
     ordinal: int | None
+    frames: tuple[int, ...] | None = None
+    group: str = ""
 
     @property
     def id(self) -> str:

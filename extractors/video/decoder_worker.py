@@ -4,7 +4,7 @@ frames to standard output.
 It is a separate process because decord may hang on a damaged file and then ignores Python's signals, but a process can
 be killed. A request is a line of JSON:
 
-path            a video file or, with PyAV, a folder of PNG files
+path            a video file or, with PyAV, a folder of pictures
 wanted          increasing indices from 0
 with_pyav       whether PyAV, the second decoder, gives the frames instead of decord
 limit_seconds   time after which the parent process kills this process
@@ -68,12 +68,14 @@ def main() -> None:
 
 
 def _serve(path: Path, wanted: Sequence[int], with_pyav: bool, answers: int) -> None:
+    from data.readers.picture_folder import pictures
     from extractors.video import containers, pyav_decoder
 
     if path.is_dir():
-        count = sum(1 for _ in path.glob("*.png"))
+        files = pictures(path)
+        count = len(files)
         for index in (index for index in wanted if index < count):
-            _frame(answers, index == wanted[0], pyav_decoder.image(path / f"{index + 1:05d}.png"))
+            _frame(answers, index == wanted[0], pyav_decoder.image(files[index]))
         _last(answers, wanted, pyav_decoder.Summary(count, (None,) * count), differs=False)
         return
     _read_through(path)

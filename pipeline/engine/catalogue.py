@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data import datasets
+from data.readers.folder import Share
 from data.records import Listing, Video
 from pipeline.config import Config, ConfigError
 from pipeline.sections.dataset.datasets import DatasetSection
@@ -119,7 +120,8 @@ def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     trimmed = catalogue["sets"][role]["kind"] == "jhmdb"
     return {
         "videos": [
-            video | {"labelled": [frame["number"] for frame in video["labelled"]], "last": video["frames"] * trimmed}
+            {key: value for key, value in video.items() if key != "labels"}
+            | {"labelled": [frame["number"] for frame in video["labelled"]], "last": video["frames"] * trimmed}
             for video in catalogue["sets"][role]["of_shard"][shard]
         ],
         "max_failures": catalogue["sets"][role]["max_failures"],
@@ -129,8 +131,8 @@ def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
 def truths(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     """Return the members on which the masks of one shard depend: its annotation files and their format."""
     kind = catalogue["sets"][role]["kind"]
-    kept = ("id", "height", "width", "labelled")
-    videos = [{key: video[key] for key in kept} for video in catalogue["sets"][role]["of_shard"][shard]]
+    kept = ("id", "height", "width", "labelled", "labels")
+    videos = [{key: video[key] for key in kept if key in video} for video in catalogue["sets"][role]["of_shard"][shard]]
     return {"kind": kind, "videos": videos}
 
 
@@ -165,7 +167,9 @@ def listing(section: DatasetSection, root: Path, split: str) -> Listing:
         )
     if not root.is_dir():
         raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give that of the {section.kind} files")
-    return datasets.read(section.kind, root, split, section.exclude, _labelled(section))
+    return datasets.read(
+        section.kind, root, split, section.exclude, _labelled(section), Share(section.test_share, section.split_seed)
+    )
 
 
 def _reference(section: DatasetSection, root: Path, split: str, hashes: Hashes) -> dict[str, Any]:
@@ -211,6 +215,7 @@ def _video(video: Video, kind: str, hashes: Hashes) -> dict[str, Any]:
         "width": video.width,
         "frames": video.frames,
         "labelled": labelled,
+        **({"labels": {str(instance): label for instance, label in video.labels.items()}} if video.labels else {}),
     }
 
 
@@ -221,7 +226,8 @@ def _queries(listing: Listing, groups: dict[tuple[str, str], str]) -> list[dict[
             "video": query.video,
             "instance": query.instance,
             "text": query.text,
-            "group": groups.get((query.video, str(query.instance)), ""),
+            "group": query.group or groups.get((query.video, str(query.instance)), ""),
+            **({} if query.frames is None else {"frames": list(query.frames)}),
         }
         for query in listing.queries
     ]

@@ -15,7 +15,9 @@ GENERATED = "generated"
 class DatasetSection(Section):
     """The location of one data set and the selection of its records."""
 
-    kind: Literal["a2d", "jhmdb", "reference"] = Field(description="layout; reference: features, the authors' folder")
+    kind: Literal["a2d", "jhmdb", "folder", "reference"] = Field(
+        description="layout; folder: docs/own_data.md; reference: features, the authors' folder"
+    )
     root: str = Field(min_length=1, description="folder, relative to the working directory; or 'generated'")
     shards: Positive = Field(description="files that each sharded stage is cut into, per split")
     exclude: dict[str, str] = Field(description="video id -> the reason why it is left out")
@@ -25,6 +27,10 @@ class DatasetSection(Section):
     expect: Literal["none", "published"] = Field(
         description="'published': `acga check` compares counts with the papers'"
     )
+    test_share: Annotated[
+        float, Field(ge=0, le=1, description="of the videos of a folder whose sentences.csv names no split")
+    ]
+    split_seed: Seed = Field(description="draws that share")
     max_failures: Annotated[int, Field(ge=0, description="videos of a split that may be left out as unreadable")]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -42,12 +42,13 @@ class LabelledFrame(TypedDict):
 
 
 class VideoRecord(TypedDict):
-    """A video of the catalogue with its labelled frames."""
+    """A video of the catalogue with its labelled frames, and the labels of instances that its files do not know."""
 
     id: str
     height: int
     width: int
     labelled: list[LabelledFrame]
+    labels: NotRequired[dict[str, int]]
 
 
 class Records(TypedDict):
@@ -94,11 +95,12 @@ def read(kind: str, video: VideoRecord) -> TruthTable:
     """Read the annotations of one video and return its part of truth.json."""
     clips: dict[str, FrameTruth] = {}
     rules: dict[str, list[str]] = {}
+    labels = video.get("labels", {})
     for frame in video["labelled"]:
         clip = f"{video['id']}/{frame['number']:05d}"
         found = datasets.read_instances(kind, Path(frame["path"]), frame["number"], video["height"], video["width"])
         instances: dict[str, InstanceTruth] = {
-            str(instance): {"mask": encode_rle(mask), "label": label}
+            str(instance): {"mask": encode_rle(mask), "label": labels.get(str(instance), label)}
             for instance, mask, label in zip(found.ids, found.masks, found.labels, strict=True)
         }
         clips[clip] = {"height": video["height"], "width": video["width"], "instances": instances}

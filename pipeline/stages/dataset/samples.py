@@ -9,7 +9,7 @@ samples.json   samples: a list of {id, clip, query, text, mask, shown, shard, gr
 from __future__ import annotations
 
 import json
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from extractors.shards.sample_table import Sample, SampleTable
 from extractors.video.quarantine import quarantined
@@ -22,13 +22,17 @@ class Settings(Section):
 
 
 class Query(TypedDict):
-    """A sentence about an instance of a video; `group` is the attribute that identifies the instance, "" if unknown."""
+    """A sentence about an instance of a video; `group` is the attribute that identifies the instance, "" if unknown.
+
+    `frames` are the labelled frames that it is about; all if they are not given.
+    """
 
     id: str
     video: str
     instance: int
     text: str
     group: str
+    frames: NotRequired[list[int]]
 
 
 class Quarantine(TypedDict):
@@ -64,7 +68,10 @@ def build(job: Job[Settings, Records]) -> None:
         if query["video"] in unreadable:
             continue
         for clip, shard, instances in frames.get(query["video"], []):
-            name = f"{query['id']}@{clip.rpartition('/')[2]}"
+            number = clip.rpartition("/")[2]
+            if "frames" in query and int(number) not in query["frames"]:
+                continue
+            name = f"{query['id']}@{number}"
             shown = query["instance"] in instances
             if not shown:
                 absent.append(name)

@@ -1,6 +1,5 @@
-"""Reading of videos that are folders of PNG files, beginning with 00001.png, like those of J-HMDB."""
+"""Reading of videos that are folders of PNG or JPEG files (see `data.readers.picture_folder` for their order)."""
 
-import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -10,10 +9,11 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from data.readers.annotations import MalformedAnnotations
+from data.readers.picture_folder import pictures
 from extractors.video.failures import FrameOutOfRange, UnreadableVideo
 
-_NAME = re.compile(r"([0-9]{5})\.png")
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG, _JPEG, _JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
 _REMEDY = "Unpack the folder again."
 
 
@@ -21,27 +21,36 @@ def read(folder: Path, wanted: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 
     """Read the RGB images at the indices `wanted`, and return them with the number of images in the folder.
 
     Indices count from 0, in any order, and may repeat. Grey images become RGB; transparency is ignored. Only the wanted
-    images and the first one are opened. Raises UnreadableVideo if a number is missing or an image is damaged (by its
-    checksums), has 16 bits per channel or another size; FrameOutOfRange."""
-    numbers = sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
-    if not numbers or numbers != list(range(1, len(numbers) + 1)):
-        missing = min(set(range(1, len(numbers) + 2)) - set(numbers))
-        raise UnreadableVideo(f"{folder}: {len(numbers)} images, but no {missing:05d}.png. {_REMEDY}")
-    if wanted and max(wanted) >= len(numbers):
+    images and the first one are opened. Raises UnreadableVideo if a number is missing or an image is damaged (by the
+    checksums of a PNG, or the end of a JPEG), has 16 bits per channel or another size; FrameOutOfRange."""
+    files = listed(folder)
+    if wanted and max(wanted) >= len(files):
         raise FrameOutOfRange(
-            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has {len(numbers)} frames. {_REMEDY}"
+            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has {len(files)} frames. {_REMEDY}"
         )
-    first = _image(folder / "00001.png")
+    first = _image(files[0])
     images = {0: first}
     for index in set(wanted) - {0}:
-        path = folder / f"{index + 1:05d}.png"
-        images[index] = _image(path)
+        images[index] = _image(files[index])
         if images[index].shape != first.shape:
-            raise UnreadableVideo(f"{path}: shape {images[index].shape}, but 00001.png has {first.shape}. {_REMEDY}")
+            raise UnreadableVideo(
+                f"{files[index]}: shape {images[index].shape}, but {files[0].name} has {first.shape}. {_REMEDY}"
+            )
     frames = np.empty((len(wanted), *first.shape), np.uint8)
     for place, index in enumerate(wanted):
         frames[place] = images[index]
-    return frames, len(numbers)
+    return frames, len(files)
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in the order of the frames, one or more. Raises UnreadableVideo."""
+    try:
+        files = pictures(folder)
+    except MalformedAnnotations as error:
+        raise UnreadableVideo(str(error)) from None
+    if not files:
+        raise UnreadableVideo(f"{folder}: 0 images, but no 00001.png or other picture. {_REMEDY}")
+    return files
 
 
 def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -53,15 +62,17 @@ def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     )
     if image is None:
-        raise UnreadableVideo(f"{path}: not a whole PNG image{fault}. {_REMEDY}")
+        raise UnreadableVideo(f"{path}: not a whole PNG or JPEG image{fault}. {_REMEDY}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def _fault(content: bytes) -> str:
-    """Return what is wrong with the chunks of a PNG file, or ""; OpenCV decodes damaged images without an error."""
-    if not content.startswith(_SIGNATURE):
+    """Return what is wrong with a picture, or ""; OpenCV decodes damaged images without an error."""
+    if content.startswith(_JPEG):
+        return "" if content.rstrip(b"\0").endswith(_JPEG_END) else f" ({len(content)} bytes, and its end is missing)"
+    if not content.startswith(_PNG):
         return " (it does not begin as one)"
-    start, name = len(_SIGNATURE), b""
+    start, name = len(_PNG), b""
     while name != b"IEND":
         if start + 12 > len(content):
             return f" ({len(content)} bytes, and its end is missing)"
