@@ -33,12 +33,10 @@ PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 
 
-class ConfigPath(click.ParamType):
+class ConfigPath(click.Path):
     """The path of a TOML file or the name of a shipped experiment, which `pipeline.config` finds."""
 
-    name = "config"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path as it is given; "./a2d", which `Path` would shorten to a name, as an absolute path."""
         path = Path(value)
         return path.absolute() if os.sep in str(value) and os.sep not in str(path) and not path.suffix else path

@@ -38,9 +38,7 @@ def resolved(config: Config, found: Layers) -> tuple[Tables, dict[str, str]]:
     tables: Tables = {}
     for name, section in config.datasets.items():
         tables[f"dataset.{name}" if named else "dataset"] = section.model_dump()
-    tables |= {
-        name: values for name, values in config.model_dump().items() if name != "datasets" and values is not None
-    }
+    tables |= config.model_dump(exclude={"datasets"}, exclude_none=True)
     origins = {}
     for table, values in tables.items():
         for key in values:
