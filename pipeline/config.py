@@ -221,7 +221,7 @@ def _first(error: ValidationError, found: Layers, path: Path) -> str:
 
 
 def _as_written(key: layers.Key, found: Layers) -> layers.Key:
-    """Return a key of `Config.datasets` as it stands in the file, dataset.NAME.key or dataset.key; others as they are."""
+    """Return a key of `Config.datasets` as it stands in the file: dataset.NAME.key or dataset.key."""
     if key[:1] != ("datasets",):
         return key
     own, shared = ("dataset", *key[1:]), ("dataset", *key[2:])

@@ -1,4 +1,4 @@
-"""The tables of a config: a TOML file over the file that it extends, with overrides, and where each value comes from."""
+"""The tables of a config: a TOML file over the file that it extends, with overrides, and the origin of each value."""
 
 from __future__ import annotations
 
