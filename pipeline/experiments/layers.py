@@ -22,12 +22,12 @@ class Layers:
     origins: dict[Key, str] = field(default_factory=dict)
 
     def origin(self, key: Key) -> str | None:
-        """Return the layer that a value is from; of a table, the layer of one of its values. None if it is nowhere."""
+        """Return the layer that a value is from; of a table, the last of its values' layers. None if it is nowhere."""
         for length in range(len(key), 0, -1):
             if key[:length] in self.origins:
                 return self.origins[key[:length]]
-        below = (source for of_key, source in self.origins.items() if of_key[: len(key)] == key)
-        return next(below, None)
+        below = [source for of_key, source in self.origins.items() if of_key[: len(key)] == key]
+        return below[-1] if below else None
 
     def merge(self, source: str, table: dict[str, Any]) -> None:
         """Merge a file's table over the values, key by key."""
@@ -51,8 +51,8 @@ class Layers:
             if not isinstance(table, dict):
                 raise ConfigError(f"--set {override}: {part} is a value, not a section")
         table[parts[-1]] = value
-        for below, _ in _leaves(tuple(parts), value):
-            self._note(f"--set {override}", below)
+        for replaced in (tuple(parts), *(below for below, _ in _leaves(tuple(parts), value))):
+            self._note(f"--set {override}", replaced)
 
     def _note(self, source: str, key: Key) -> None:
         """Note where the value of a key is from, and forget those that it replaces: of tables above or values below."""
