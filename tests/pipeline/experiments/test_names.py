@@ -100,10 +100,7 @@ TINY = PROJECT / "configs" / "tiny.toml"
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (
-            "training.epoch=3",
-            r"^--set training\.epoch=3: unknown key training\.epoch; did you mean training\.epochs\?$",
-        ),
+        ("training.epoch=3", r"^--set training\.epoch=3: unknown key training\.epoch; did you mean training\.epochs\?"),
         ("trainig.epochs=3", r"unknown key trainig; did you mean training\?$"),
         ("Training.epochs=3", r"unknown key Training; did you mean training\?$"),
         ("training.widths=[1]", r"unknown key training\.widths; did you mean model\.widths\?$"),

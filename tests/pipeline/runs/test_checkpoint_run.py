@@ -70,14 +70,14 @@ def test_with_a_checkpoint_the_train_set_is_neither_listed_nor_hashed(
     ]
     given = [f"model.checkpoint={of_form('ours', store, tmp_path)}", "visual.weights=checkpoint"]
     settings = [part for override in (*small, *given) for part in ("--set", override)]
-    arguments = (tmp_path / "mine.toml", "--store", tmp_path / "store", "--json")
+    arguments = (tmp_path / "mine.toml", "--store", tmp_path / "other", "--json")
     checked = acga("check", *arguments, *settings)
     assert (checked.code, checked.document["errors"]) == (0, [])
     assert checked.document["videos"] == jhmdb_layout.DEFAULT.clips
     ran = acga("run", *arguments, *settings)
     assert ran.code == 0, ran.errors
     assert ran.document["metrics"]["acga"]["samples"] == 3 * jhmdb_layout.DEFAULT.clips
-    (catalogue,) = (tmp_path / "store" / "catalogue").glob(f"{'?' * 16}.json")
+    (catalogue,) = (tmp_path / "other" / "catalogue").glob(f"{'?' * 16}.json")
     assert set(json.loads(catalogue.read_bytes())["sets"]) == {"test"}
     assert acga("audit", *arguments, *settings).code == 0
     trained = acga("plan", *arguments, *settings, "--set", "model.checkpoint=", "--set", "visual.weights=seeded")
