@@ -160,11 +160,15 @@ def _set_processes(table: dict[str, Any]) -> None:
     """Replace training.processes = "auto" by the number of this host's slots; the last bits of results depend on it."""
     training, compute = table.get("training"), table.get("compute")
     if isinstance(training, dict) and training.get("processes") == "auto" and isinstance(compute, dict):
-        section = ComputeSection.model_validate(compute)
+        count = 1
         try:
-            table["training"] = training | {"processes": len(slots.find("auto", section.device, section.threads))}
+            section = ComputeSection.model_validate(compute)
+            count = len(slots.find("auto", section.device, section.threads))
         except slots.ImpossibleDevices as error:
             raise ConfigError(str(error)) from error
+        except ValidationError:
+            pass  # which the validation of the whole config says of [compute]
+        table["training"] = training | {"processes": count}
 
 
 def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict[str, Any]]:
@@ -192,8 +196,13 @@ def _datasets(table: dict[str, Any]) -> dict[str, Any]:
             key, names = hidden[0], ", ".join(named)
             raise ConfigError(f"dataset.{key} has no effect here: set dataset.NAME.{key}, NAME being one of {names}")
         return {name: {**common, **own} for name, own in named.items()}
-    roles = [role.get("dataset") for role in (table.get("train"), table.get("test")) if isinstance(role, dict)]
-    return dict.fromkeys(sorted(role for role in roles if isinstance(role, str)), common)
+    return dict.fromkeys(sorted(_used(table)), common)
+
+
+def _used(table: Mapping[str, Any]) -> set[str]:
+    """Return the names of the data sets that [train] and [test] name."""
+    names = [role.get("dataset") for role in (table.get("train"), table.get("test")) if isinstance(role, dict)]
+    return {name for name in names if isinstance(name, str)}
 
 
 def named_datasets(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -214,7 +223,10 @@ def _first(error: ValidationError, found: Layers, path: Path) -> str:
         hint = f"did you mean {' or '.join(meant)}?" if meant else "remove it or correct its name"
         return f"{where}: unknown key {name}; {hint}{more}"
     if failure["type"] == "missing":
-        return f"{where}: key {name} is missing{more}"
+        used = _used(found.values)
+        own = key[1] if len(key) == 3 and key[1] not in used else None
+        hint = f", and neither [train] nor [test] names {own}; they name {', '.join(sorted(used))}" if own else ""
+        return f"{where}: key {name} is missing{hint}{more}"
     if failure["type"] == "value_error":
         return f"{where}: {failure['ctx']['error']}{more}"
     return f"{where}: {name} = {failure['input']!r}: {failure['msg']}{more}"

@@ -37,6 +37,8 @@ class Layers:
 
     def override(self, override: str) -> None:
         """Replace one value by that of `section.key=value`. Raises `ConfigError`."""
+        if override.encode(errors="replace").decode() != override:
+            raise ConfigError(f"--set {override!r}: not UTF-8; give it in the encoding of the terminal")
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
         if not equals or len(parts) < 2 or not all(parts):

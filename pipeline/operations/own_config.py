@@ -67,9 +67,10 @@ def template(name: str, file: Path) -> str:
     Raises `ConfigError` if no experiment of that name is shipped.
     """
     config, found = configs.read(shipped.named(name), ())
+    own = _comment(file.name)
     lines = [
-        f"# What {name} says (`acga configs`), but for the keys below. `acga config {file.name}` prints all keys, and",
-        f"# `acga plan {file.name}` says which file or folder is missing. Where the data is from: docs/data.md.",
+        f"# What {name} says (`acga configs`), but for the keys below. `acga config {own}` prints all keys, and",
+        f"# `acga plan {own}` says which file or folder is missing. Where the data is from: docs/data.md.",
         f'extends = "{name}"',
     ]
     tables: dict[str, list[str]] = {}

@@ -160,6 +160,22 @@ def test_the_origin_of_a_value_is_the_last_layer_that_has_it(tmp_path: Path) -> 
     assert replaced.origin(("dataset", "exclude")) == "--set dataset.exclude={ c = 'd' }"
 
 
+def test_a_data_set_that_no_role_names_is_said_to_be_unnamed() -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.jhmbd\.kind is missing, .* names jhmbd; they name a2d, jhmdb"):
+        load(PROJECT / "configs" / "jhmdb.toml", ["dataset.jhmbd.root=x"])
+
+
+def test_what_is_no_text_is_refused_in_one_line(acga: Acga) -> None:
+    done = acga("plan", "tiny", "--set", "text.vectors=\udcff")
+    (line,) = done.errors.splitlines()
+    assert done.code == USAGE and "not UTF-8" in line
+
+
+def test_a_wrong_compute_section_is_said_by_its_own_key() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key compute\.thread; did you mean compute\.threads\?"):
+        load(TINY, ["training.processes=auto", "compute.thread=3"])
+
+
 def test_sections_that_are_values_are_refused(elsewhere: Path) -> None:
     (elsewhere / "mine.toml").write_text('train = 3\nextends = "tiny"\n')
     with pytest.raises(ConfigError, match=r"train = 3"):
