@@ -27,7 +27,8 @@ class Counts:
 
 
 COUNTS = {
-    # counted in videoset.csv and a2d_annotation.txt; the samples are those of MTTR, which are also in LoSh's lists
+    # counted in videoset.csv and a2d_annotation.txt; the samples are those of MTTR's rules. LoSh's published
+    # lists have 15,362 for training and 3,686 for testing, and its ground truth of the test set has the same 3,800
     "a2d": Counts(3782, 6655, 3017, 737, 15747, 3800),
     # counted in jhmdb_annotation.txt; three labelled frames per video
     "jhmdb": Counts(videos=928, sentences=928, test_videos=928, test_samples=2784),

@@ -18,6 +18,11 @@ DONE, NO, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 FIRST_PARTY = ("data", "extractors", "models", "pipeline")
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Experiments of one's own": {
+        "configs": ("experiment.configs", "List the shipped experiments: claim, cost and the data that each needs."),
+        "init": ("experiment.init", "Write a config of one's own, which names what to fill in."),
+        "config": ("experiment.config", "Print all values of a config and where each comes from."),
+    },
     "An experiment": {
         "run": ("experiment.run", "Run every stage that is not there yet."),
         "plan": ("experiment.plan", "Say what would run, and why; run nothing."),
@@ -66,7 +71,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    epilog="Example: acga run configs/miniature.toml. Each command has --help with an example of its own.",
+    epilog="Example: acga run miniature. Each command has --help with an example of its own.",
 )
 def acga() -> None:
     """From raw videos and sentences to masks, every stage cached."""

@@ -2,18 +2,22 @@
 
 Each section is a frozen pydantic model (`pipeline.sections`) that checks its bounds and rejects unknown keys. Sections
 determine the results; the location of data (`dataset.*.root`), the workers and the store are not part of a task's key.
+`pipeline.experiments` finds and reads the files.
 """
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import ValidationError, model_validator
 
+from pipeline.experiments import layers, shipped
+from pipeline.experiments.errors import ConfigError
+from pipeline.experiments.layers import Layers
+from pipeline.experiments.suggestions import keys_meant, sections_meant
 from pipeline.sections.compute import ComputeSection
 from pipeline.sections.dataset.datasets import GENERATED, DatasetSection, MiniatureSection, SetSection
 from pipeline.sections.dataset.frames import FramesSection
@@ -30,9 +34,7 @@ from pipeline.sections.training.pretrain import PretrainSection
 from pipeline.sections.training.training import TrainingSection
 from pipeline.store import slots
 
-
-class ConfigError(ValueError):
-    """Error raised if a config cannot be run; the message names the key, the value found and the values allowed."""
+__all__ = ["Config", "ConfigError", "load", "parse_sections", "read"]
 
 
 class Config(Section):
@@ -57,7 +59,12 @@ class Config(Section):
 
     @property
     def sets(self) -> dict[str, SetSection]:
-        """Return the sections of the roles that this config has: test, and train if there is such a section."""
+        """Return the sections of the roles whose data is read: test, and train unless there is nothing to train."""
+        trains = not self.model.checkpoint or (self.visual.weights == "pretrain" and "rgb" in self.streams)
+        return {role: section for role, section in self._roles.items() if role != "train" or trains}
+
+    @property
+    def _roles(self) -> dict[str, SetSection]:
         roles = {"train": self.train, "test": self.test}
         return {role: section for role, section in roles.items() if section is not None}
 
@@ -84,7 +91,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for role, section in self.sets.items():
+        for role, section in self._roles.items():
             if section.dataset not in self.datasets:
                 raise ValueError(
                     f"{role}.dataset = {section.dataset!r}, but the data sets here are {sorted(self.datasets)}"
@@ -128,29 +135,40 @@ class Config(Section):
 def load(path: Path, overrides: Iterable[str]) -> Config:
     """Read the config from a TOML file, with `section.key=value` overrides (TOML values; strings may be unquoted).
 
-    A file with `extends = "other.toml"` contains only the differences from another file in the same folder.
+    `path` is that of a file or the name of a shipped experiment. A file with `extends = "other.toml"` contains only the
+    differences from another file in the same folder, one with `extends = "a2d"` those from a shipped experiment.
     Raises `ConfigError`, which names the key, the value found and the values allowed.
     """
-    table = _table(path, ())
-    for override in overrides:
-        _apply(table, override)
+    return read(path, overrides)[0]
+
+
+def read(path: Path, overrides: Iterable[str]) -> tuple[Config, Layers]:
+    """Read the config like `load`, and also return where each of its values comes from. Raises `ConfigError`."""
+    found = layers.read(shipped.find(path), overrides)
+    table = dict(found.values)
+    if "datasets" in table:
+        raise ConfigError(f"config {path}: unknown key datasets; did you mean dataset?")
     try:
         _set_processes(table)
         table["datasets"] = _datasets(table)
-        return Config.model_validate_json(json.dumps(table, default=str))
+        return Config.model_validate_json(json.dumps(table, default=str)), found
     except ValidationError as error:
-        raise ConfigError(f"config {path}: {_first(error)}") from error
+        raise ConfigError(_first(error, found, path)) from error
 
 
 def _set_processes(table: dict[str, Any]) -> None:
     """Replace training.processes = "auto" by the number of this host's slots; the last bits of results depend on it."""
     training, compute = table.get("training"), table.get("compute")
     if isinstance(training, dict) and training.get("processes") == "auto" and isinstance(compute, dict):
-        section = ComputeSection.model_validate(compute)
+        count = 1
         try:
-            training["processes"] = len(slots.find("auto", section.device, section.threads))
+            section = ComputeSection.model_validate(compute)
+            count = len(slots.find("auto", section.device, section.threads))
         except slots.ImpossibleDevices as error:
             raise ConfigError(str(error)) from error
+        except ValidationError:
+            pass  # which the validation of the whole config says of [compute]
+        table["training"] = training | {"processes": count}
 
 
 def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict[str, Any]]:
@@ -162,34 +180,6 @@ def parse_sections(compact: str, model: type[Config] = Config) -> dict[str, dict
     return sections
 
 
-def _table(path: Path, extending: tuple[str, ...]) -> dict[str, Any]:
-    """Read a TOML file, merged over the file that it extends; `extending` are the names of the files that extend it.
-
-    Raises `ConfigError` if a file cannot be read, is not valid TOML or extends itself.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {path}: cannot be read ({error.strerror}); give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {path}: not valid TOML: {error}") from error
-    base = table.pop("extends", None)
-    if base is None:
-        return table
-    names = (*extending, path.name)
-    if not isinstance(base, str) or not base or Path(base).name != base or base in names:
-        raise ConfigError(f"config {path}: extends = {base!r}; give the name of another file in {path.parent}")
-    below = _table(path.with_name(base), names)
-    return {name: _merged(below.get(name), table.get(name)) for name in [*below, *(set(table) - set(below))]}
-
-
-def _merged(below: Any, above: Any) -> Any:
-    """Return the values `above` merged over the values `below`, key by key; None stands for a missing value."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
-    return below if above is None else above
-
-
 def _datasets(table: dict[str, Any]) -> dict[str, Any]:
     """Return the data sets by name. [dataset] describes the only data set or holds defaults for each [dataset.NAME].
 
@@ -198,7 +188,7 @@ def _datasets(table: dict[str, Any]) -> dict[str, Any]:
     shared = table.pop("dataset", None)
     if not isinstance(shared, dict):
         raise ConfigError("the section [dataset] is missing: kind, root, shards, exclude, groups")
-    named = {key: value for key, value in shared.items() if isinstance(value, dict) and key != "exclude"}
+    named = named_datasets(shared)
     common = {key: value for key, value in shared.items() if key not in named}
     if named:
         hidden = [key for key in common if all(key in own for own in named.values())]
@@ -206,36 +196,56 @@ def _datasets(table: dict[str, Any]) -> dict[str, Any]:
             key, names = hidden[0], ", ".join(named)
             raise ConfigError(f"dataset.{key} has no effect here: set dataset.NAME.{key}, NAME being one of {names}")
         return {name: {**common, **own} for name, own in named.items()}
-    roles = {role["dataset"] for role in (table.get("train"), table.get("test")) if role and "dataset" in role}
-    return dict.fromkeys(sorted(roles), common)
+    return dict.fromkeys(sorted(_used(table)), common)
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` override in the table. Raises `ConfigError`."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or len(parts) < 2 or not all(parts):
-        raise ConfigError(f"--set {override}: expected section.key=value, for example training.lr=0.001")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    for part in parts[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {part} is a value, not a section")
-    table[parts[-1]] = value
+def _used(table: Mapping[str, Any]) -> set[str]:
+    """Return the names of the data sets that [train] and [test] name."""
+    names = [role.get("dataset") for role in (table.get("train"), table.get("test")) if isinstance(role, dict)]
+    return {name for name in names if isinstance(name, str)}
 
 
-def _first(error: ValidationError) -> str:
-    """Return a message for the first failure: the key, the value found and the values allowed."""
+def named_datasets(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the tables [dataset.NAME] of the table [dataset] by name; none if it describes the only data set."""
+    return {key: value for key, value in shared.items() if isinstance(value, dict) and key != "exclude"}
+
+
+def _first(error: ValidationError, found: Layers, path: Path) -> str:
+    """Return a message for the first failure: the layer, the key, the value found and the values allowed."""
     failure: Mapping[str, Any] = error.errors()[0]
-    key = ".".join(str(part) for part in failure["loc"]).removeprefix("datasets.")
+    key = _as_written(tuple(str(part) for part in failure["loc"]), found)
+    origin = found.origin(key) if key and failure["type"] not in ("missing", "value_error") else None
+    where = f"config {path}" if origin is None else origin if origin.startswith("--set ") else f"config {origin}"
+    name = ".".join(key)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if failure["type"] == "extra_forbidden":
-        return f"unknown key {key}; remove it or correct its name{more}"
+        meant = sections_meant(key[0], _known()) if len(key) == 1 else keys_meant(key[0], key[-1], _known())
+        hint = f"did you mean {' or '.join(meant)}?" if meant else "remove it or correct its name"
+        return f"{where}: unknown key {name}; {hint}{more}"
     if failure["type"] == "missing":
-        return f"key {key} is missing{more}"
+        used = _used(found.values)
+        own = key[1] if len(key) == 3 and key[1] not in used else None
+        hint = f", and neither [train] nor [test] names {own}; they name {', '.join(sorted(used))}" if own else ""
+        return f"{where}: key {name} is missing{hint}{more}"
     if failure["type"] == "value_error":
-        return f"{failure['ctx']['error']}{more}"
-    return f"{key} = {failure['input']!r}: {failure['msg']}{more}"
+        return f"{where}: {failure['ctx']['error']}{more}"
+    return f"{where}: {name} = {failure['input']!r}: {failure['msg']}{more}"
+
+
+def _as_written(key: layers.Key, found: Layers) -> layers.Key:
+    """Return a key of `Config.datasets` as it stands in the file: dataset.NAME.key or dataset.key."""
+    if key[:1] != ("datasets",):
+        return key
+    own, shared = ("dataset", *key[1:]), ("dataset", *key[2:])
+    named = key[1] in named_datasets(found.values["dataset"])
+    return own if named and (found.origin(own) or not found.origin(shared)) else shared
+
+
+def _known() -> dict[str, list[str]]:
+    """Return the keys of each section by its name in a file."""
+    known = {}
+    for name, field in Config.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, Section):
+                known["dataset" if name == "datasets" else name] = list(part.model_fields)
+    return known

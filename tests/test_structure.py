@@ -33,7 +33,7 @@ FLOORS = {  # of each package's modules and folders, from the ground up: each us
         *("losses", "acga", "evaluation", "files", "training"),
     ),
     "pipeline": (
-        *("store", "sections", "pages", "config", "stages", "engine", "graph"),
+        *("store", "sections", "pages", "experiments", "config", "stages", "engine", "graph"),
         *("runs", "operations", "audit", "commands", "cli", "api"),
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import click
 from extractors.cores import usable_cores
 
 DONE, NO = 0, 1
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 STAGES = (
     "Frames",
     "Flow",
@@ -32,8 +32,19 @@ Function = Callable[..., int]
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 
-config = click.argument("config", type=PATH, metavar="CONFIG")
-configs = click.argument("configs", type=PATH, metavar="CONFIG...", nargs=-1, required=True)
+
+class ConfigPath(click.Path):
+    """The path of a TOML file or the name of a shipped experiment, which `pipeline.config` finds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path as it is given; "./a2d", which `Path` would shorten to a name, as an absolute path."""
+        path = Path(value)
+        return path.absolute() if os.sep in str(value) and os.sep not in str(path) and not path.suffix else path
+
+
+CONFIG = ConfigPath()
+config = click.argument("config", type=CONFIG, metavar="CONFIG")
+configs = click.argument("configs", type=CONFIG, metavar="CONFIG...", nargs=-1, required=True)
 stage = click.argument("stage", type=click.Choice(STAGES), metavar="STAGE")
 until = click.option(
     "--until", type=click.Choice(STAGES), default="Report", show_default=True, metavar="STAGE", help="The last stage."

@@ -29,7 +29,6 @@ from pipeline.store import file_system, slots
 from pipeline.store.file_hashes import Hashes
 
 log = logging.getLogger(__name__)
-LUIGI = Path(__file__).resolve().parents[2] / "configs" / "luigi.cfg"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipeline.operations import check
 from pipeline.runs import run
 
 
-@options.command("check", "acga check configs/a2d.toml --sheet sheet.png --video T6bNPuKV-wY")
+@options.command("check", "acga check a2d --sheet sheet.png --video T6bNPuKV-wY")
 @options.config
 @click.option("--fast", is_flag=True, help="Do not decode the videos.")
 @options.workers("Videos")

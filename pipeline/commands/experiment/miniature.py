@@ -13,7 +13,7 @@ from pipeline.config import ConfigError
 from pipeline.engine import miniature
 
 
-@options.command("miniature", "acga miniature configs/tiny.toml --to tiny")
+@options.command("miniature", "acga miniature tiny --to tiny")
 @options.config
 @click.option("--to", type=options.PATH, required=True, metavar="DIR", help="A folder that does not exist yet.")
 def command(config: Path, to: Path, overrides: tuple[str, ...], store: Path, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from pipeline.runs.overview import duration
 from pipeline.store import slots
 
 
-@options.command("plan", "acga plan configs/a2d.toml --workers 16 --devices cuda:0,cuda:1 --hosts 4")
+@options.command("plan", "acga plan a2d --workers 16 --devices cuda:0,cuda:1 --hosts 4")
 @options.config
 @options.until
 @options.workers("Tasks, beside those on GPUs,")

@@ -14,7 +14,7 @@ from pipeline.engine.stage import Stage
 from pipeline.runs import run
 
 
-@options.command("run", "acga run configs/a2d.toml --set training.epochs=12")
+@options.command("run", "acga run a2d --set training.epochs=12")
 @options.config
 @options.until
 @options.workers("Tasks, beside those on GPUs,")

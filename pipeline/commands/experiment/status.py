@@ -17,7 +17,7 @@ from pipeline.runs.overview import Overview, overview
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
-@options.command("status", "acga status configs/a2d.toml --watch")
+@options.command("status", "acga status a2d --watch")
 @options.config
 @click.option("--watch", is_flag=True, help="Show the progress on all hosts until everything is done.")
 def command(config: Path, watch: bool, overrides: tuple[str, ...], store: Path, as_json: bool) -> int:

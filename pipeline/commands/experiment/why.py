@@ -13,7 +13,7 @@ from pipeline.commands import options
 from pipeline.runs import plan, run
 
 
-@options.command("why", "acga why TrainedModel configs/a2d.toml")
+@options.command("why", "acga why TrainedModel a2d")
 @options.stage
 @options.config
 def command(stage: str, config: Path, overrides: tuple[str, ...], store: Path, as_json: bool) -> int:

@@ -14,7 +14,7 @@ from pipeline.commands import options
 from pipeline.commands.scores import score_line
 
 
-@options.command("compare", "acga compare configs/ablation_fcn.toml configs/a2d.toml")
+@options.command("compare", "acga compare ablation_fcn a2d")
 @options.configs
 def command(configs: tuple[Path, ...], overrides: tuple[str, ...], store: Path, as_json: bool) -> int:
     """Put the scores of several experiments side by side, with paired intervals of the differences to the first."""

@@ -10,14 +10,15 @@ import click
 from pipeline import config
 from pipeline.commands import options
 from pipeline.engine.progress import Progress
+from pipeline.experiments import shipped
 from pipeline.operations import diff
 
 MOST_PRINTED = 5
 
 
 @options.command("diff", "acga diff ours/ theirs/")
-@click.argument("a", type=options.PATH, metavar="A")
-@click.argument("b", type=options.PATH, metavar="B")
+@click.argument("a", type=options.CONFIG, metavar="A")
+@click.argument("b", type=options.CONFIG, metavar="B")
 @click.option("--clips", type=options.POSITIVE, default=3, show_default=True, help="Clips to replay.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of the choice of clips.")
 def command(a: Path, b: Path, clips: int, seed: int, overrides: tuple[str, ...], store: Path, as_json: bool) -> int:
@@ -26,7 +27,7 @@ def command(a: Path, b: Path, clips: int, seed: int, overrides: tuple[str, ...],
     A and B are an artifact of VisualFeatures or Imported, a folder in the authors' layout, or a config for its raw
     videos.
     """
-    sides = [config.load(path, overrides) if path.suffix == ".toml" else path for path in (a, b)]
+    sides = [config.load(path, overrides) if _is_config(path) else path for path in (a, b)]
     with Progress("diff") as progress:
         found = diff.diff(sides[0], sides[1], store, clips, seed, progress.update)
     code = options.DONE if found["verdict"] == "identical" else options.NO
@@ -43,3 +44,8 @@ def command(a: Path, b: Path, clips: int, seed: int, overrides: tuple[str, ...],
         click.echo(f"  config: {key} is {of_a!r} in A, {of_b!r} in B")
     click.echo(f"{found['verdict']}{': ' + found['stage'] if found['stage'] else ''}. {found['sentence']}")
     return code
+
+
+def _is_config(path: Path) -> bool:
+    """Return whether a side is a config: a TOML file, or the name of a shipped experiment and no folder."""
+    return path.suffix == shipped.SUFFIX or (not path.exists() and str(path) in shipped.experiments())

@@ -22,9 +22,9 @@ from pipeline.engine.progress import Progress
 @click.option("--every", type=options.POSITIVE, default=8, show_default=True, metavar="N", help="Or every Nth frame.")
 @click.option(
     "--config",
-    type=options.PATH,
-    default=options.CONFIGS / "miniature.toml",
-    show_default="the demo's",
+    type=options.CONFIG,
+    default="miniature",
+    show_default="miniature, the demo",
     help="The experiment whose network is used.",
 )
 @click.option("--model", type=options.PATH, metavar="FILE", help="Weights, if not those of the config in the store.")

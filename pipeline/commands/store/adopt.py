@@ -12,7 +12,7 @@ from pipeline.commands import options
 from pipeline.operations import adoption
 
 
-@options.command("adopt", "acga adopt VisualFeatures configs/a2d.toml --sample 3")
+@options.command("adopt", "acga adopt VisualFeatures a2d --sample 3")
 @options.stage
 @options.config
 @click.option("--sample", type=options.POSITIVE, default=3, show_default=True, help="Tasks to build anew and compare.")

@@ -19,7 +19,7 @@ from pipeline.commands import options
 MOST_PRINTED = 8
 
 
-@options.command("audit", "acga audit configs/a2d.toml --rebuild 1")
+@options.command("audit", "acga audit a2d --rebuild 1")
 @options.config
 @click.option("--rebuild", default="0", show_default=True, metavar="N|P%|all", help="Tasks a stage to build again.")
 @click.option("--full", is_flag=True, help="Build everything again in a second store.")

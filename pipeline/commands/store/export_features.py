@@ -14,7 +14,7 @@ from pipeline.engine.progress import Progress
 from pipeline.operations import exchange
 
 
-@options.command("export", "acga export configs/a2d.toml --to DIR")
+@options.command("export", "acga export a2d --to DIR")
 @options.config
 @click.option("--to", type=options.PATH, required=True, metavar="DIR", help="New, empty, or an unfinished export.")
 @options.workers()

@@ -12,7 +12,7 @@ from pipeline.commands import options
 from pipeline.operations import garbage
 
 
-@options.command("gc", "acga gc configs/a2d.toml configs/jhmdb.toml --delete")
+@options.command("gc", "acga gc a2d jhmdb --delete")
 @options.configs
 @click.option("--delete", is_flag=True, help="Delete it.")
 @click.option(

@@ -15,9 +15,9 @@ from pipeline.operations import exchange
 @click.argument("folder", type=options.PATH, metavar="DIR")
 @click.option(
     "--config",
-    type=options.PATH,
-    default=options.CONFIGS / "reference.toml",
-    show_default="configs/reference.toml",
+    type=options.CONFIG,
+    default="reference",
+    show_default=True,
     help="The experiment that the features are for.",
 )
 @options.workers()

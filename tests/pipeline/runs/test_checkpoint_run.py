@@ -1,5 +1,6 @@
 """A trained model given as a file: evaluated without training, on whichever data set."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,37 @@ def test_a_checkpoint_of_the_authors_format_is_evaluated_on_jhmdbs_layout(
     document = acga.run(store, *(part for override in overrides for part in ("--set", override)))
     assert document["metrics"]["acga"]["samples"] == 3 * jhmdb_layout.DEFAULT.clips
     assert "J-HMDB" in Path(document["report"]).read_text()
+
+
+def test_with_a_checkpoint_the_train_set_is_neither_listed_nor_hashed(
+    acga: Acga, store: Path, tmp_path: Path, finished: Run
+) -> None:
+    jhmdb_layout.write(tmp_path / "jhmdb", jhmdb_layout.DEFAULT)
+    (tmp_path / "mine.toml").write_text(
+        f"""
+        extends = "jhmdb"
+        dataset.a2d.root = "/no/such/A2D"
+        dataset.jhmdb.root = "{tmp_path / "jhmdb"}"
+        dataset.expect = "none"
+        """
+    )
+    whole = acga("config", "tiny", "--json").document["config"]
+    small = [
+        f"{section}.{key}={json.dumps(whole[section][key])}"
+        for section in ("frames", "text", "visual", "model", "training", "metrics", "compute", "report")
+        for key in whole[section]
+    ]
+    given = [f"model.checkpoint={of_form('ours', store, tmp_path)}", "visual.weights=checkpoint"]
+    settings = [part for override in (*small, *given) for part in ("--set", override)]
+    arguments = (tmp_path / "mine.toml", "--store", tmp_path / "other", "--json")
+    checked = acga("check", *arguments, *settings)
+    assert (checked.code, checked.document["errors"]) == (0, [])
+    assert checked.document["videos"] == jhmdb_layout.DEFAULT.clips
+    ran = acga("run", *arguments, *settings)
+    assert ran.code == 0, ran.errors
+    assert ran.document["metrics"]["acga"]["samples"] == 3 * jhmdb_layout.DEFAULT.clips
+    (catalogue,) = (tmp_path / "other" / "catalogue").glob(f"{'?' * 16}.json")
+    assert set(json.loads(catalogue.read_bytes())["sets"]) == {"test"}
+    assert acga("audit", *arguments, *settings).code == 0
+    trained = acga("plan", *arguments, *settings, "--set", "model.checkpoint=", "--set", "visual.weights=seeded")
+    assert trained.code == 2 and "/no/such/A2D" in trained.errors
