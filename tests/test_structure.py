@@ -26,7 +26,10 @@ ALLOWED = {
     "pipeline": {"data", "models", "extractors"},
 }
 FLOORS = {  # of each package's modules and folders, from the ground up: each uses only what stands before it
-    "data": ("records", "letterbox", "masks", "defects", "readers", "datasets", "published", "miniature"),
+    "data": (
+        *("wording", "strict_json", "run_lengths", "records", "letterbox", "masks"),
+        *("defects", "readers", "datasets", "published", "miniature"),
+    ),
     "extractors": ("cores", "video", "text", "shards", "visual", "authors", "comparison"),
     "models": (
         *("spatial", "backbones", "layers", "attention", "fast", "plain", "decoder"),

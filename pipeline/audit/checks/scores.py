@@ -64,12 +64,19 @@ def coco(overlaps: Sequence[tuple[int, int]], confidences: Sequence[float]) -> d
     exact = np.array([common / union if union else 0.0 for common, union in overlaps])
     order = sorted(range(len(ious)), key=lambda place: -confidences[place])
     average = _mean(_average_precision(exact[order] >= at) for at in FINE)
-    return _scores(overlaps, ious, {at: float((ious > at).mean()) for at in COARSE}, average)
+    above = {at: sum(_single(each) > at for each in overlaps) / len(overlaps) for at in COARSE}
+    return _scores(overlaps, ious, above, average)
 
 
 def iou(overlap: tuple[int, int]) -> float:
     """Return the intersection over union; it is 1 for two empty masks."""
     return (overlap[0] + SMOOTH) / (overlap[1] + SMOOTH)
+
+
+def _single(overlap: tuple[int, int]) -> float:
+    """Return the intersection over union as MTTR's evaluator computes it, in float32, widened to float64."""
+    smooth = np.float32(SMOOTH)
+    return float((np.float32(overlap[0]) + smooth) / (np.float32(overlap[1]) + smooth))
 
 
 def _ious(overlaps: Sequence[tuple[int, int]]) -> np.ndarray:
