@@ -9,7 +9,6 @@ bbox.h5                     <split>/{large,medium,small}   never used; our expor
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -21,9 +20,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from data import strict_json
+from data.wording import shown
+
 MODALITIES = ("rgb", "flow")
 SPLITS = ("train", "test")
 CELLS = {"large": 1, "medium": 4, "small": 16}  # side of a cell, in pixels of the large mask
+_NO_MARK = "Export again to a new folder; if the folder is known to be whole, delete this file."
 MARK = ".export.json"  # progress of an export by `writer`; the authors' folders do not have this file
 
 
@@ -177,12 +180,17 @@ class ReferenceFolder:
 
     def _refuse_unfinished(self) -> None:
         try:
-            mark = json.loads((self.path / MARK).read_bytes())
-        except (FileNotFoundError, ValueError):
+            mark = strict_json.read(self.path / MARK)
+        except FileNotFoundError:
             return
-        if isinstance(mark, dict) and mark.get("finished") is False:
+        except (OSError, strict_json.NotJSON) as error:
+            raise WrongReference(f"{self.path / MARK}: {error}. {_NO_MARK}") from None
+        if not isinstance(mark, dict) or type(mark.get("finished")) is not bool:
+            raise WrongReference(f"{self.path / MARK}: {shown(mark)}; expected the mark of an export. {_NO_MARK}")
+        if not mark["finished"]:
+            rows = f"{shown(mark.get('done'))} of {shown(mark.get('total'))} rows"
             raise WrongReference(
-                f"{self.path}: an export that stopped after {mark.get('done')} of {mark.get('total')} rows."
+                f"{self.path}: an export that stopped after {rows}."
                 " Run the same `acga export` again; it continues there."
             )
 
