@@ -17,7 +17,7 @@ from pipeline.sections.dataset.frames import FramesSection
 from pipeline.sections.document import WrongDocument, checked
 from pipeline.sections.features.flow import FlowSection
 from pipeline.sections.features.visual import VisualSection
-from pipeline.sections.section import Positive, Section
+from pipeline.sections.section import Section
 from pipeline.store.artifact import StoreError
 
 MOST = 4096  # pixels, frames, clips or threads: more of any of them cannot be meant
@@ -42,9 +42,9 @@ class VideoEntry(FileEntry):
     """A video with its labelled frames."""
 
     id: PathText
-    height: Positive
-    width: Positive
-    frames: Annotated[int, Field(ge=0)]
+    height: Annotated[int, Field(ge=1, le=100_000)]
+    width: Annotated[int, Field(ge=1, le=100_000)]
+    frames: Annotated[int, Field(ge=0, le=10_000_000)]
     labelled: list[FrameEntry]
 
 
