@@ -16,7 +16,7 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count} {numbered(count, noun, plural)}"
 
 
-def numbered(count: int, noun: str, plural: str | None = None) -> str:
+def numbered(count: object, noun: str, plural: str | None = None) -> str:
     """Return a word in the singular if the count is 1, else in the plural (the word with an s by default)."""
     return noun if count == 1 else plural or f"{noun}s"
 

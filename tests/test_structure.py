@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "extractors", "models", "pipeline")
 ALLOWED = {
     "data": set(),
-    "models": {"data.letterbox", "data.masks"},
+    "models": {"data.letterbox", "data.masks", "data.wording"},
     "extractors": {"data", "models"},
     "pipeline": {"data", "models", "extractors"},
 }

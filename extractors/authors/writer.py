@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data import strict_json
-from data.wording import counted, shown
+from data.wording import counted, numbered, shown
 from extractors.authors.reader import CELLS, MARK, MODALITIES, SPLITS, ReferenceSample, places
 from extractors.shards.fsync import fsync
 
@@ -206,7 +206,8 @@ class ReferenceWriter:
             if not np.isfinite(value).all():
                 wrong = value.size - int(np.isfinite(value).sum())
                 raise WrongReferenceRow(
-                    f"{where}: {wrong} of {value.size} values of {name} are not finite. Build their artifact anew."
+                    f"{where}: {wrong} of {counted(value.size, 'value')} of {name}"
+                    f" {numbered(wrong, 'is', 'are')} not finite. Build their artifact anew."
                 )
         for resolution in CELLS:
             if arrays[resolution].max() > 1:
@@ -243,7 +244,8 @@ class ReferenceWriter:
             raise ForeignFolder(f"{self._folder / MARK}: no mark of an export. Export to a new folder.") from None
         if digest != self._digest:
             raise ForeignFolder(
-                f"{self._folder}: holds {shown(done)} of {shown(total)} rows of another export (digest {digest[:12]},"
+                f"{self._folder}: holds {shown(done)} of {shown(total)} {numbered(total, 'row')} of"
+                f" another export (digest {digest[:12]},"
                 f" this one's is {self._digest[:12]}): other samples, features or shapes. Export to a new folder."
             )
         return done, finished

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from data.letterbox import Letterbox
 from data.masks import RunLengths
+from data.wording import counted
 
 SMOOTH = 1e-6  # pixels, from the authors' evaluator: two empty masks have IoU 1
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -119,8 +120,9 @@ def coco_scores(
     Raises NoSamples, UnequalCounts and FrameSizeMismatch.
     """
     if not len(predictions) == len(confidences) == len(truths):
-        counts = f"{len(predictions)} predictions, {len(confidences)} confidences and {len(truths)} truths"
-        raise UnequalCounts(f"Protocol coco: {counts}, expected as many of each. Give one of each for every sample.")
+        of_masks = f"{counted(len(predictions), 'prediction')}, {counted(len(confidences), 'confidence')}"
+        counts = f"{of_masks} and {counted(len(truths), 'truth')}"
+        raise UnequalCounts(f"Protocol coco: {counts}: expected as many of each. Give one of each for every sample.")
     overlaps = [overlap(prediction, truth) for prediction, truth in zip(predictions, truths, strict=True)]
     ious = ious_of(overlaps)
     return Scores(

@@ -157,7 +157,10 @@ def main(arguments: list[str]) -> int:
     for line in wrong:
         sys.stdout.write(line + "\n")
     if absent:
-        sys.stdout.write(f"not checked: {absent} raw files that are not where they were\n")
+        files = (
+            "1 raw file that is not where it was" if absent == 1 else f"{absent} raw files that are not where they were"
+        )
+        sys.stdout.write(f"not checked: {files}\n")
     sys.stdout.write("FAIL\n" if wrong else f"PASS: {len(found)} artifacts\n")
     return 1 if wrong else 0
 

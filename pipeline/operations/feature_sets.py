@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.wording import counted
 from pipeline.engine import catalogue
 from pipeline.operations import exchange, origins
 from pipeline.store import locks
@@ -144,7 +145,8 @@ def matched(a: FeatureSet, b: FeatureSet) -> list[tuple[str, Entry, Entry]]:
         numbered = enumerate(zip(a.entries, b.entries, strict=True))
         return _each_clip_once([(f"row {row}", one, other) for row, (one, other) in numbered])
     raise UnknownFeatures(
-        f"{a.path} and {b.path} have no clip or sample name in common, and {len(a.entries)} and {len(b.entries)} rows;"
+        f"{a.path} and {b.path} have no clip or sample name in common, and {len(a.entries)} and"
+        f" {counted(len(b.entries), 'row')};"
         " compare sets of the same data"
     )
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from data.wording import counted
+
 SMOOTH = 1e-6
 COARSE = (0.5, 0.6, 0.7, 0.8, 0.9)
 FINE = tuple(percent / 100 for percent in range(50, 100, 5))
@@ -42,7 +44,7 @@ def unpacked(encoded: Mapping[str, Any]) -> Mask:
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     if filled.size != height * width:
-        raise ValueError(f"run lengths of {filled.size} pixels for a mask of {height} x {width}")
+        raise ValueError(f"run lengths of {counted(filled.size, 'pixel')} for a mask of {height} x {width}")
     return filled.reshape(width, height).T
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from data.defects import RULES
+from data.wording import counted
 from pipeline import config as configs
 from pipeline.commands import options
 from pipeline.config import Config, ConfigError
@@ -47,13 +48,13 @@ def command(
         click.echo(json.dumps({"ok": not found.errors, **document, "rules": found.rules}))
         return options.NO if found.errors else options.DONE
     undecoded = ", videos not decoded (--fast)" if fast else ""
-    click.echo(f"{found.videos} videos, {found.samples} samples{undecoded}")
+    click.echo(f"{counted(found.videos, 'video')}, {counted(found.samples, 'sample')}{undecoded}")
     for rule, hits in found.rules.items():
         click.echo(f"{rule:22} {hits:6}  {RULES[rule].detects}: {RULES[rule].done}")
     for error in found.errors:
         click.echo(f"error: {error}")
     count = len(found.errors)
-    click.echo("no errors" if count == 0 else "1 error" if count == 1 else f"{count} errors")
+    click.echo(counted(count, "error") if count else "no errors")
     return options.NO if found.errors else options.DONE
 
 

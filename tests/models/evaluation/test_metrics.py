@@ -225,7 +225,7 @@ def test_nothing_to_score_is_refused():
 
 
 def test_unequal_counts_are_refused():
-    with pytest.raises(UnequalCounts, match="1 predictions, 0 confidences"):
+    with pytest.raises(UnequalCounts, match="1 prediction, 0 confidences and 1 truth:"):
         coco_scores([encoded([[1]])], [], [encoded([[1]])])
 
 
