@@ -15,6 +15,7 @@ from data.readers.annotations import MalformedLabelledList, MissingFile
 from data.wording import counted, shown
 
 FRAMES_A_VIDEO = 3
+MOST_FRAMES = 99_999  # the pictures have numbers of five digits
 _PICTURE = re.compile(r".*/(?P<video>[^/]+)/(?P<number>[0-9]{5})\.png")
 
 
@@ -32,7 +33,7 @@ def read(path: Path) -> dict[str, Labelled]:
     for index, row in enumerate(_rows(path)):
         video, number, frames = _row(f"{path}, row {index}", row)
         chosen.setdefault(video, []).append((number, frames))
-    return {video: _labelled(f"{path}, video {video}", pairs) for video, pairs in chosen.items()}
+    return {video: _labelled(f"{path}, video {shown(video)[1:-1]}", pairs) for video, pairs in chosen.items()}
 
 
 def fit(path: Path, chosen: Mapping[str, Labelled], known: Collection[str], masks: Mapping[str, int]) -> None:
@@ -81,8 +82,10 @@ def _row(where: str, row: Any) -> tuple[str, int, int]:
             f"{where}: the picture {shown(picture)}; expected .../{shown(video)[1:-1]}/<%05d>.png."
         )
     number = int(found["number"])
+    if frames > MOST_FRAMES:
+        raise MalformedLabelledList(f"{where}: {shown(frames)} frames; expected {MOST_FRAMES} or fewer.")
     if not 1 <= number <= frames:
-        raise MalformedLabelledList(f"{where}: frame {number} of {shown(frames)}; expected 1 to {shown(frames)}.")
+        raise MalformedLabelledList(f"{where}: frame {number} of {frames}; expected 1 to {frames}.")
     return video, number, frames
 
 
@@ -90,7 +93,7 @@ def _labelled(where: str, pairs: list[tuple[int, int]]) -> Labelled:
     numbers, counts = sorted({number for number, _ in pairs}), {frames for _, frames in pairs}
     if len(pairs) != FRAMES_A_VIDEO or len(numbers) != FRAMES_A_VIDEO or len(counts) != 1:
         raise MalformedLabelledList(
-            f"{where}: frames {[number for number, _ in pairs]} of {sorted(counts)}; expected {FRAMES_A_VIDEO} "
+            f"{where}: frames {shown([number for number, _ in pairs])} of {shown(sorted(counts))}; expected {FRAMES_A_VIDEO} "
             "different ones of one count."
         )
     return Labelled(tuple(numbers), counts.pop())

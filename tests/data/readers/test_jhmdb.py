@@ -163,7 +163,7 @@ def test_unknown_splits_and_exclusions_and_empty_listings_are_errors(tmp_path: P
         jhmdb.read(tmp_path, "train", {})
     with pytest.raises(UnknownExclusion, match="typo"):
         jhmdb.read(tmp_path, "test", {"typo": "no reason"})
-    with pytest.raises(EmptyAnnotations, match="2 videos, 1 sentence\)"):
+    with pytest.raises(EmptyAnnotations, match=r"2 videos, 1 sentence\)"):
         jhmdb.read(tmp_path, "test", {NAME: "the only one"})
 
 
