@@ -92,8 +92,8 @@ def _row(where: str, row: Any) -> tuple[str, int, int]:
 def _labelled(where: str, pairs: list[tuple[int, int]]) -> Labelled:
     numbers, counts = sorted({number for number, _ in pairs}), {frames for _, frames in pairs}
     if len(pairs) != FRAMES_A_VIDEO or len(numbers) != FRAMES_A_VIDEO or len(counts) != 1:
+        drawn, kinds = shown([number for number, _ in pairs]), shown(sorted(counts))
         raise MalformedLabelledList(
-            f"{where}: frames {shown([number for number, _ in pairs])} of {shown(sorted(counts))}; expected {FRAMES_A_VIDEO} "
-            "different ones of one count."
+            f"{where}: frames {drawn} of {kinds}; expected {FRAMES_A_VIDEO} different ones of one count."
         )
     return Labelled(tuple(numbers), counts.pop())

@@ -64,7 +64,7 @@ def of_manifest(name: str, manifest: dict[str, Any], found: Manifests) -> Iterat
     if digest(manifest["modules"]) != ingredients["code"]:
         yield f"{name}: its code digest does not follow from its modules'"
     if len(ingredients["inputs"]) != len(manifest["from"]):
-        yield f"{name}: the inputs that it names ({len(manifest['from'])}) are not those it read ({len(ingredients['inputs'])})"
+        yield f"{name}: it names inputs ({len(manifest['from'])}) other than it read ({len(ingredients['inputs'])})"
     for number, (stage, label, key) in enumerate(manifest["from"]):
         below = found.get((stage, key))
         if below is None:
@@ -157,9 +157,9 @@ def main(arguments: list[str]) -> int:
     for line in wrong:
         sys.stdout.write(line + "\n")
     if absent:
-        files = (
-            "1 raw file that is not where it was" if absent == 1 else f"{absent} raw files that are not where they were"
-        )
+        files = "1 raw file that is not where it was"
+        if absent > 1:
+            files = f"{absent} raw files that are not where they were"
         sys.stdout.write(f"not checked: {files}\n")
     sys.stdout.write("FAIL\n" if wrong else f"PASS: {len(found)} artifact{'s' * (len(found) != 1)}\n")
     return 1 if wrong else 0

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from data import strict_json
-from data.wording import shown
+from data.wording import counted, shown
 from pipeline.sections.compute import ComputeSection
 from pipeline.sections.dataset.frames import FramesSection
 from pipeline.sections.document import WrongDocument, checked
@@ -128,6 +128,10 @@ def read(path: Path, rows: dict[str, int]) -> dict[str, Any] | None:
     counts = {split: len(found.rows.get(split, ())) for split in ("train", "test")}
     expected = {split: rows.get(split, 0) for split in counts}
     if counts != expected:
-        raise StoreError(f"{path} is of {counts} rows, but the folder has {expected}; export again, or delete it")
+        split = next(split for split in counts if counts[split] != expected[split])
+        named = counted(counts[split], "row")
+        raise StoreError(
+            f"{path} names {named} of {split}, but the folder has {expected[split]}; export again, or delete it"
+        )
     origin: dict[str, Any] = document
     return origin
