@@ -20,6 +20,7 @@ from data.wording import counted, shown
 
 LONGEST_SIDE = 16384  # pixels
 MOST_PIXELS = 2**26  # of an image; one of 8K has half as many
+MOST_TIMES = 1000  # a letterbox leaves nothing of an image that is still longer
 
 ImageId = int | str
 Prediction = tuple[RunLengths, float]
@@ -70,6 +71,9 @@ class Entry:
         height, width = self.side("height"), self.side("width")
         if height * width > MOST_PIXELS:
             self.refuse("height and width", f"{height} x {width} pixels", f"{MOST_PIXELS} pixels or fewer")
+        if max(height, width) > MOST_TIMES * min(height, width):
+            found = f"{height} x {width} pixels"
+            self.refuse("height and width", found, f"a side of {MOST_TIMES} times the other or less")
         return height, width
 
     def score(self) -> float:

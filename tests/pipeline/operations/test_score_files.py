@@ -121,6 +121,7 @@ OF_TRUTH: dict[str, tuple[Any, str]] = {
     "an empty image": (image(height=0, width=0), "image 1, height: 0; expected an integer from 1 to 16384"),
     "an absurd image": (image(height=10**9, width=10**9), "image 1, height: 1000000000"),
     "a large image": (image(height=16000, width=16000), "image 1, height and width: 16000 x 16000 pixels"),
+    "a line": (image(height=1, width=16384), "image 1, height and width: 1 x 16384 pixels"),
     "an image without height": (image(height=...), "image 1 lacks height"),
     "an image without id": (image(id=...), "image 1 lacks id"),
     "a null id": (image(id=None), "image 1, id: null; expected an integer or a text"),
