@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -52,7 +52,7 @@ class StageEntry(Section):
 class Document(Section):
     """A certificate as a file holds it."""
 
-    format: Literal[1]
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
     root: Digest
     stages: dict[str, StageEntry] = Field(min_length=1)
 

@@ -26,4 +26,6 @@ def checked(model: type[Model], document: Any) -> Model:
     said = failure["msg"].removeprefix("Value error, ")
     if failure["type"] == "value_error":
         raise WrongDocument(f"{place}: {said}")
+    if failure["type"] == "missing":
+        raise WrongDocument(f"{place} is missing")
     raise WrongDocument(f"{place} is {shown(failure['input'])}: {said[:1].lower()}{said[1:]}")

@@ -81,10 +81,10 @@ def test_text_that_is_no_strict_json_is_refused(exported: Path, edited: Path, na
     assert name in said.errors
 
 
-@pytest.mark.parametrize("finished", [None, "true", 0, 1, [], ...])
-def test_a_mark_of_an_export_that_says_nothing_is_refused(exported: Path, edited: Path, finished: Any) -> None:
+@pytest.mark.parametrize("ends", [None, "true", 0, 1, [], ...])
+def test_a_mark_of_an_export_that_says_nothing_is_refused(exported: Path, edited: Path, ends: Any) -> None:
     shutil.copy(exported / "acga.json", edited)
-    mark = json.loads((exported / ".export.json").read_text()) | {"finished": finished}
+    mark = json.loads((exported / ".export.json").read_text()) | {"finished": ends}
     written(edited / ".export.json", {key: value for key, value in mark.items() if value is not ...})
     said = called("diff", edited, exported)
     said.assert_refused()
@@ -100,7 +100,7 @@ def test_the_command_itself_says_one_line(acga: Acga, exported: Path, edited: Pa
         ({"sets": None}, "sets is null"),
         ({"rows": {}}, "names 0 rows of train"),
         ({"rows": document["rows"] | {"test": ["x"]}}, "row 0 of test is of clip 'x'"),
-        ({"sections": document["sections"] | {"frames": {}}}, "sections.frames.length"),
+        ({"sections": document["sections"] | {"frames": {}}}, "sections.frames.size is missing"),
     ):
         written(edited / "acga.json", document | change)
         done = acga("diff", edited, exported)
