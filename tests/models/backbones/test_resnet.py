@@ -70,7 +70,7 @@ def test_four_of_sixteen_frames_are_the_centres_of_quarters():
 @settings(deadline=None)
 def test_chosen_frames_are_different_and_evenly_spaced(length, frames):
     if length < frames:
-        with pytest.raises(WrongFrameCount, match=rf"{length} frames.*{frames}"):
+        with pytest.raises(WrongFrameCount, match=rf"{length} frames?:.*{frames}"):
             frame_choice(length, frames)
         return
     chosen = frame_choice(length, frames)
