@@ -1,6 +1,8 @@
 """`acga audit --compare` on malformed and changed certificates: refused by one line, or named as different."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,18 @@ def whole(acga: Acga, finished: Run, tmp_path_factory: pytest.TempPathFactory) -
     assert acga("audit", acga.config, "--store", finished.store, "--certificate", path, "--to", to).code == 0
     document: dict[str, Any] = json.loads(path.read_text())
     return document
+
+
+def test_the_bundles_own_check_says_what_is_no_certificate(acga: Acga, finished: Run, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    to = tmp_path / "audit"
+    assert acga("audit", acga.config, "--store", finished.store, "--bundle", bundle, "--to", to).code == 0
+    command = [sys.executable, "-I", "-S", str(bundle / "verify.py"), str(bundle), str(finished.store)]
+    for content in ("", "[" * 100_000, "{}", '{"stages": []}', '{"stages": {"Frames": null}}'):
+        (bundle / "certificate.json").write_text(content)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "certificate.json is no certificate" in done.stdout or "certificate: " in done.stdout
 
 
 def arguments(acga: Acga, finished: Run, folder: Path, document: Any) -> tuple[Any, ...]:
