@@ -21,12 +21,15 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "extractors", "models", "pipeline")
 ALLOWED = {
     "data": set(),
-    "models": {"data.letterbox", "data.masks"},
+    "models": {"data.letterbox", "data.masks", "data.wording"},
     "extractors": {"data", "models"},
     "pipeline": {"data", "models", "extractors"},
 }
 FLOORS = {  # of each package's modules and folders, from the ground up: each uses only what stands before it
-    "data": ("records", "letterbox", "masks", "defects", "readers", "datasets", "published", "miniature"),
+    "data": (
+        *("wording", "strict_json", "run_lengths", "records", "letterbox", "masks"),
+        *("defects", "readers", "datasets", "published", "miniature"),
+    ),
     "extractors": ("cores", "video", "text", "shards", "visual", "authors", "comparison"),
     "models": (
         *("spatial", "backbones", "layers", "attention", "fast", "plain", "decoder"),

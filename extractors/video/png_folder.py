@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from data.wording import counted
 from extractors.video.failures import FrameOutOfRange, UnreadableVideo
 
 _NAME = re.compile(r"([0-9]{5})\.png")
@@ -26,10 +27,11 @@ def read(folder: Path, wanted: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 
     numbers = sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         missing = min(set(range(1, len(numbers) + 2)) - set(numbers))
-        raise UnreadableVideo(f"{folder}: {len(numbers)} images, but no {missing:05d}.png. {_REMEDY}")
+        raise UnreadableVideo(f"{folder}: {counted(len(numbers), 'image')}, but no {missing:05d}.png. {_REMEDY}")
     if wanted and max(wanted) >= len(numbers):
         raise FrameOutOfRange(
-            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has {len(numbers)} frames. {_REMEDY}"
+            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has"
+            f" {counted(len(numbers), 'frame')}. {_REMEDY}"
         )
     first = _image(folder / "00001.png")
     images = {0: first}
@@ -64,11 +66,11 @@ def _fault(content: bytes) -> str:
     start, name = len(_SIGNATURE), b""
     while name != b"IEND":
         if start + 12 > len(content):
-            return f" ({len(content)} bytes, and its end is missing)"
+            return f" ({counted(len(content), 'byte')}, and its end is missing)"
         length, name = struct.unpack(">I4s", content[start : start + 8])
         body, end = content[start + 4 : start + 8 + length], start + 12 + length
         if end > len(content):
-            return f" ({len(content)} bytes, and its end is missing)"
+            return f" ({counted(len(content), 'byte')}, and its end is missing)"
         if zlib.crc32(body) != int.from_bytes(content[end - 4 : end], "big"):
             return f" (the checksum at byte {end - 4} is wrong)"
         if name == b"IHDR" and len(body) > 12 and body[12] == 16:

@@ -17,6 +17,7 @@ from typing import Any
 
 from data import datasets
 from data.records import Listing, Video
+from data.wording import counted
 from pipeline.config import Config, ConfigError
 from pipeline.sections.dataset.datasets import DatasetSection
 from pipeline.store.artifact import StoreError
@@ -237,7 +238,7 @@ def _groups(section: DatasetSection, root: Path) -> dict[tuple[str, str], str]:
     rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line]
     for number, row in enumerate(rows, start=2):
         if len(row) != 3:
-            raise ConfigError(f"{path}:{number}: {len(row)} columns; expected video_id,instance_id,group")
+            raise ConfigError(f"{path}:{number}: {counted(len(row), 'column')}; expected video_id,instance_id,group")
     return {(video, instance): group for video, instance, group in rows}
 
 
