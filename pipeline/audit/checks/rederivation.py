@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import interrupts
 from pipeline.audit.subject import BY_NAME, Node, Subject
 from pipeline.audit.verdicts import Check, check
 from pipeline.config import ConfigError
@@ -96,7 +97,7 @@ def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, 
         return _open(f"{processes} processes trained it, and one would not give the same bits; {ALL_OF_IT}")
     if partly and not replays:
         return _open(f"its training noted nothing after {steps} steps or fewer; {ALL_OF_IT}")
-    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder, interrupts.deleted(folder):
         scratch = Path(folder)
         if missing := _lay_out(subject, node, scratch):
             return _open(missing)
