@@ -57,8 +57,9 @@ def spared() -> Iterator[None]:
 
 def start_forkserver() -> None:
     """Start the forkserver of `multiprocessing`, if it is not running, so that SIGINT reaches none of its tasks."""
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, util
 
+    _scratch.add(util.get_temp_dir())  # of the forkserver's socket
     with spared():
         forkserver.ensure_running()
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import PROJECT, Acga, Finished, Run
+from namespaces import in_namespace
 from stores import EVERYTHING, data_files, journals
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -217,14 +218,6 @@ for size in [300, 700, 1200, 2000, 2800, 3600, 4400, 65536]:
         break
 subprocess.run(["cp", "-a", f"{folder}/store", f"{folder}-kept"], check=True)
 """
-
-
-def in_namespace(script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run Python where file systems may be mounted."""
-    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=900)
 
 
 def test_on_a_disk_that_grows_every_run_goes_a_little_further(acga: Acga, finished: Run, tmp_path: Path) -> None:
