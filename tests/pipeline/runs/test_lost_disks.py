@@ -1,4 +1,4 @@
-"""A network disk that is cut off and a full /dev/shm: one line each that says what to do, and the next run completes."""
+"""A network disk that is cut off and a full /dev/shm: one line that says what to do, and the next run completes."""
 
 import errno
 import os
