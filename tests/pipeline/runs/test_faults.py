@@ -317,8 +317,12 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_completes(acga: Acga, finish
     ):
         scheduler.kill()
         begun = time.monotonic()
+        assert process.stderr is not None
+        errors = process.stderr.read()
         assert process.wait(timeout=120) in (0, 3)
         assert time.monotonic() - begun < 90
+        told = [line for line in errors.splitlines() if line.startswith("acga: ")]
+        assert "Traceback" not in errors and len(told) == (process.returncode == 3), errors
     with luigid(tmp_path) as (address, _):
         acga.run(store, "--scheduler", address)
     assert data_files(store) == data_files(finished.store)
