@@ -36,8 +36,8 @@ FLOORS = {  # of each package's modules and folders, from the ground up: each us
         *("losses", "acga", "evaluation", "files", "training"),
     ),
     "pipeline": (
-        *("store", "sections", "pages", "experiments", "config", "stages", "engine", "graph"),
-        *("runs", "operations", "audit", "commands", "cli", "api"),
+        *("interrupts", "store", "sections", "pages", "experiments", "config", "stages", "engine", "graph"),
+        *("runs", "operations", "audit", "commands", "cli", "entry", "api"),
     ),
 }
 OF_EITHER_STREAM = {"weights", "flow_weights"}  # a stage of one stream reads one of them

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data.wording import counted, numbered
+from pipeline import interrupts
 from pipeline.audit.subject import BY_NAME, Node, Subject
 from pipeline.audit.verdicts import Check, check
 from pipeline.config import ConfigError
@@ -104,7 +105,7 @@ def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, 
         )
     if partly and not replays:
         return _open(f"its training noted nothing after {counted(steps, 'step')} or fewer; {ALL_OF_IT}")
-    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder, interrupts.deleted(folder):
         scratch = Path(folder)
         if missing := _lay_out(subject, node, scratch):
             return _open(missing)
