@@ -154,8 +154,8 @@ def look_of(tensors: Mapping[str, Tensor]) -> str:
         return "looks like a ResNet"
     if {PORT_STEM, PIERGIAJ_STEM} & tensors.keys():
         return "looks like I3D"
-    first = min(tensors)
-    return f"has {counted(len(tensors), 'tensor')} such as {first!r} {tuple(tensors[first].shape)}, which no known backbone has"
+    first, count = min(tensors), counted(len(tensors), "tensor")
+    return f"has {count} such as {first!r} {tuple(tensors[first].shape)}, which no known backbone has"
 
 
 def _renamed(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
