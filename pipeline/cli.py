@@ -2,11 +2,16 @@
 
 The module of a subcommand is imported when the subcommand is called, so that `acga --help` imports none of them.
 
-Exit codes: 0 done, 1 the answer is no, 2 usage or config, 3 a stage failed, 130 interrupted. With --json, one JSON
-document is written to standard output, and everything else to standard error.
+Exit codes: 0 done, 1 the answer is no, 2 usage or config, 3 a stage failed, 130 interrupted, 143 terminated. With
+--json, one JSON document is written to standard output, and everything else to standard error.
 """
 
 from __future__ import annotations
+
+if __name__ == "__main__":  # python -m pipeline.cli; the command itself begins in pipeline.entry
+    from pipeline import interrupts
+
+    interrupts.answer()  # before the imports below, which take a moment
 
 import importlib
 import sys
@@ -14,7 +19,7 @@ from collections.abc import Sequence
 
 import click
 
-DONE, NO, USAGE, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, NO, USAGE, FAILED = 0, 1, 2, 3
 FIRST_PARTY = ("data", "extractors", "models", "pipeline")
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -88,8 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         error.show()
         return USAGE
-    except (click.Abort, KeyboardInterrupt):
-        return _refuse("interrupted; run the same command to go on", INTERRUPTED)
     except Exception as error:
         return _failed(error)
 

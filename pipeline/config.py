@@ -14,6 +14,7 @@ from typing import Any, Self, get_args
 
 from pydantic import ValidationError, model_validator
 
+from data.wording import counted
 from pipeline.experiments import layers, shipped
 from pipeline.experiments.errors import ConfigError
 from pipeline.experiments.layers import Layers
@@ -127,7 +128,10 @@ class Config(Section):
             raise ValueError("model.checkpoint is one network; visual.modality = 'both' would need two")
         if len(self.streams) != len(self.prediction.fusion):
             found, expected = len(self.prediction.fusion), len(self.streams)
-            raise ValueError(f"prediction.fusion has {found} weights, but {expected} networks predict: {self.streams}")
+            raise ValueError(
+                f"prediction.fusion has {counted(found, 'weight')}, but"
+                f" {counted(expected, 'network predicts', 'networks predict')}: {self.streams}"
+            )
         if self.training.flip and not self.text.mirrored:
             raise ValueError("training.flip needs text.mirrored = true: sentences whose left and right are swapped")
 

@@ -21,20 +21,23 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "extractors", "models", "pipeline")
 ALLOWED = {
     "data": set(),
-    "models": {"data.letterbox", "data.masks"},
+    "models": {"data.letterbox", "data.masks", "data.wording"},
     "extractors": {"data", "models"},
     "pipeline": {"data", "models", "extractors"},
 }
 FLOORS = {  # of each package's modules and folders, from the ground up: each uses only what stands before it
-    "data": ("records", "letterbox", "masks", "defects", "readers", "datasets", "published", "miniature"),
+    "data": (
+        *("wording", "strict_json", "run_lengths", "records", "letterbox", "masks"),
+        *("defects", "readers", "datasets", "published", "miniature"),
+    ),
     "extractors": ("cores", "video", "text", "shards", "visual", "authors", "comparison"),
     "models": (
         *("spatial", "backbones", "layers", "attention", "fast", "plain", "decoder"),
         *("losses", "acga", "evaluation", "files", "training"),
     ),
     "pipeline": (
-        *("store", "sections", "pages", "experiments", "config", "stages", "engine", "graph"),
-        *("runs", "operations", "audit", "commands", "cli", "api"),
+        *("interrupts", "store", "sections", "pages", "experiments", "config", "stages", "engine", "graph"),
+        *("runs", "operations", "audit", "commands", "cli", "entry", "api"),
     ),
 }
 OF_EITHER_STREAM = {"weights", "flow_weights"}  # a stage of one stream reads one of them

@@ -37,6 +37,7 @@ from data.readers.annotations import (
     video_id,
 )
 from data.records import LABELS, Instances, LabelledFrame, Listing, Query, Video
+from data.wording import counted, numbered
 
 SENTENCE_COLUMNS = ("video_id", "instance_id", "query")
 SPLITS = {"0": "train", "1": "test"}
@@ -135,7 +136,9 @@ def read_missed(path: Path) -> tuple[str, ...]:
     rows = read_rows(path)
     for row in rows:
         if len(row.cells) != 1:
-            raise MalformedAnnotations(f"{path}, line {row.line}: {len(row.cells)} columns; expected one video id.")
+            raise MalformedAnnotations(
+                f"{path}, line {row.line}: {counted(len(row.cells), 'column')}; expected one video id."
+            )
     return tuple(video_id(f"{path}, line {row.line}", row.cells[0].strip()) for row in rows)
 
 
@@ -147,12 +150,15 @@ def read_instances(path: Path, height: int, width: int) -> Instances:
     name = f"A2D video {path.parent.name}, labelled frame {path.stem} ({path})"
     stored, ids, labels = _stored(path, name, height, width)
     if len(stored) < len(ids):
-        raise MalformedAnnotations(f"{name}: {len(stored)} masks for {len(ids)} instance ids. Fetch the file again.")
+        raise MalformedAnnotations(
+            f"{name}: {counted(len(stored), 'mask')} for {counted(len(ids), 'instance id')}. Fetch the file again."
+        )
     if min(ids) < 0:
         raise MalformedAnnotations(f"{name}: instance id {min(ids)}; expected 0 or more. Fetch the file again.")
     if len(labels) not in (0, len(ids), len(stored)) or not set(labels) <= set(LABELS):
         raise MalformedAnnotations(
-            f"{name}: labels {', '.join(map(str, labels))} of {len(stored)} masks; expected one each of A2D's "
+            f"{name}: labels {', '.join(map(str, labels))} of {counted(len(stored), 'mask')}; expected"
+            " one each of A2D's "
             f"{len(LABELS)}, 10 * actor + action. Fetch the file again."
         )
     first = [row for row, instance in enumerate(ids) if instance not in ids[:row]]
@@ -184,7 +190,9 @@ def _clips(release: Path) -> Path:
 def _declared(path: Path, row: Row) -> Declared:
     where = f"{path}, line {row.line}"
     if len(row.cells) != _VIDEOSET_COLUMNS:
-        raise MalformedAnnotations(f"{where}: {len(row.cells)} columns; expected {_VIDEOSET_COLUMNS}. Fetch it again.")
+        raise MalformedAnnotations(
+            f"{where}: {counted(len(row.cells), 'column')}; expected {_VIDEOSET_COLUMNS}. Fetch it again."
+        )
     video, (*numbers, usage) = video_id(where, row.cells[0]), (cell.strip() for cell in row.cells[4:9])
     if usage not in SPLITS:
         raise MalformedAnnotations(f"{where}: usage {usage!r}; expected 0 (train) or 1 (test). Correct the line.")
@@ -193,7 +201,9 @@ def _declared(path: Path, row: Row) -> Declared:
     except ValueError as error:
         raise MalformedAnnotations(f"{where}: {error}; columns 5 to 8 are height, width and counts.") from None
     if 0 in (height, width, frames):
-        raise MalformedAnnotations(f"{where}: {frames} frames of {height} x {width}; expected 1 or more of each.")
+        raise MalformedAnnotations(
+            f"{where}: {counted(frames, 'frame')} of {height} x {width}; expected 1 or more of each."
+        )
     return Declared(video, SPLITS[usage], height, width, frames, labelled)
 
 
@@ -238,7 +248,8 @@ def _videos(kept: Sequence[Declared], clips: Path, annotations: Path, hits: Hits
     absent = [video.id for video in kept if f"{video.id}.mp4" not in present]
     if absent:
         raise MissingFile(
-            f"A2D: {len(absent)} of {len(kept)} videos are missing, first {absent[0]}: no {clips / absent[0]}.mp4. "
+            f"A2D: {len(absent)} of {counted(len(kept), 'video')} {numbered(len(absent), 'is', 'are')}"
+            f" missing, first {absent[0]}: no {clips / absent[0]}.mp4. "
             "Unpack A2D_main_1_0.tar.bz there, or list them in [dataset].exclude with a reason."
         )
     return tuple(
@@ -269,9 +280,11 @@ def _labelled(video: Declared, folder: Path, hits: Hits) -> tuple[LabelledFrame,
             "Unpack a2d_annotation_with_instances.zip there, or list the video in [dataset].exclude with a reason."
         )
     if len(numbers) != video.labelled:
-        hits.add("labelled_count", f"{video.id}: {len(numbers)} files, {video.labelled} declared")
+        hits.add("labelled_count", f"{video.id}: {counted(len(numbers), 'file')}, {video.labelled} declared")
     if numbers[-1] > video.frames:
-        hits.add("labelled_beyond", f"{video.id}: labelled frame {numbers[-1]}, {video.frames} frames declared")
+        hits.add(
+            "labelled_beyond", f"{video.id}: labelled frame {numbers[-1]}, {counted(video.frames, 'frame')} declared"
+        )
     return tuple(LabelledFrame(number, f"{folder}/{number:05d}.h5") for number in numbers)
 
 

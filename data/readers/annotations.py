@@ -13,6 +13,7 @@ from jaxtyping import Shaped, UInt8
 
 from data.defects import Hits
 from data.records import Query
+from data.wording import counted
 
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _COPY = re.compile(r"[0-9]+ \(copy\)")
@@ -118,7 +119,9 @@ def read_sentences(path: Path, columns: Sequence[str], hits: Hits) -> tuple[Quer
         )
     queries = [query for row in rows[1:] if (query := _query(path, row, columns, hits)) is not None]
     if not queries:
-        raise EmptyAnnotations(f"{path}: no sentence in {len(rows)} lines; expected one a line. Fetch it again.")
+        raise EmptyAnnotations(
+            f"{path}: no sentence in {counted(len(rows), 'line')}; expected one a line. Fetch it again."
+        )
     return _numbered(queries)
 
 
@@ -141,7 +144,8 @@ def _row(path: Path, number: int, line: str) -> Row:
 def _query(path: Path, row: Row, columns: Sequence[str], hits: Hits) -> Query | None:
     if len(row.cells) < len(columns):
         raise MalformedAnnotations(
-            f"{path}, line {row.line}: {len(row.cells)} columns; expected {','.join(columns)}. Correct the line."
+            f"{path}, line {row.line}: {counted(len(row.cells), 'column')}; expected"
+            f" {','.join(columns)}. Correct the line."
         )
     video = video_id(f"{path}, line {row.line}", row.cells[0])
     instance = row.cells[1] if len(columns) == 3 else "0"

@@ -27,6 +27,7 @@ from data.readers.annotations import (
     read_sentences,
 )
 from data.records import Instances, LabelledFrame, Listing, Query, Video
+from data.wording import counted
 
 SENTENCE_COLUMNS = ("video_id", "query")
 LABELLED_FRAMES = labelled_list.FRAMES_A_VIDEO
@@ -47,7 +48,8 @@ def read(root: Path, split: str, exclude: Mapping[str, str], labelled: str | Pat
     kept = _kept(queries, folders, exclude, hits)
     if not kept:
         raise EmptyAnnotations(
-            f"J-HMDB at {root}: no video has a sentence ({len(folders)} videos, {len(queries)} sentences). "
+            f"J-HMDB at {root}: no video has a sentence ({counted(len(folders), 'video')},"
+            f" {counted(len(queries), 'sentence')}). "
             "Check that puppet_mask and jhmdb_annotation.txt belong together."
         )
     shapes = {name: mat_masks.read_shape(folders[name] / "puppet_mask.mat") for name in kept}
@@ -150,11 +152,12 @@ def _video(root: Path, masks: Path, shape: tuple[int, int, int], numbers: Sequen
         count = _counted(pictures)
         if count < frames:
             raise MissingFile(
-                f"J-HMDB video {name}: {count} pictures, but masks of {frames} frames. Unpack Rename_Images.tar.gz "
+                f"J-HMDB video {name}: {counted(count, 'picture')}, but masks of"
+                f" {counted(frames, 'frame')}. Unpack Rename_Images.tar.gz "
                 "again, or list the video in [dataset].exclude with a reason."
             )
         if count > frames:
-            hits.add("beyond_last_mask", f"{name}: {count} frames, {frames} masks")
+            hits.add("beyond_last_mask", f"{name}: {counted(count, 'frame')}, {counted(frames, 'mask')}")
     elif not file.is_file():
         raise MissingFile(
             f"J-HMDB video {name}: expected the folder {pictures} or the file {file}. Unpack Rename_Images.tar.gz "

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from data.readers.annotations import MalformedAnnotations, names
+from data.wording import counted
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -15,9 +16,7 @@ def pictures(folder: Path) -> list[Path]:
     found = [folder / name for name in names(folder) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     stems = [path.stem for path in found]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else ()):
-        raise MalformedAnnotations(
-            f"{folder}: two pictures are named {twice[0]}; expected one of each frame. Remove one."
-        )
+        raise MalformedAnnotations(f"{folder}: two pictures are named {twice[0]}; expected one a frame. Remove one.")
     if not all(stem.isascii() and stem.isdigit() for stem in stems):
         return found
     found.sort(key=lambda path: (int(path.stem), path.name))
@@ -25,5 +24,7 @@ def pictures(folder: Path) -> list[Path]:
         first = min(1, int(found[0].stem))
         for number, path in enumerate(found, start=first):
             if int(path.stem) != number:
-                raise MalformedAnnotations(f"{folder}: {len(found)} images, but no {number:05d}.png. Unpack it again.")
+                raise MalformedAnnotations(
+                    f"{folder}: {counted(len(found), 'image')}, but no {number:05d}.png. Unpack it again."
+                )
     return found

@@ -84,9 +84,7 @@ def read_table(path: Path, problems: Problems) -> list[Spoken]:
         where = f"{path.name}, line {line}"
         first, at = split_of.setdefault(row.video, (row.split, line))
         if first != row.split:
-            problems.add(
-                where, f"{row.video} is in the split {row.split!r}, but in {first!r} on line {at}", "choose one"
-            )
+            problems.add(where, f"{row.video} is in split {row.split!r}, but in {first!r} on line {at}", "choose one")
         key = (row.video, row.instance, row.text)
         if key in lines:
             problems.add(where, f"the same sentence as on line {lines[key]}", "remove one of the lines")

@@ -9,7 +9,6 @@ bbox.h5                     <split>/{large,medium,small}   never used; our expor
 
 import csv
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -21,9 +20,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from data import strict_json
+from data.wording import counted, numbered, shown
+
 MODALITIES = ("rgb", "flow")
 SPLITS = ("train", "test")
 CELLS = {"large": 1, "medium": 4, "small": 16}  # side of a cell, in pixels of the large mask
+_NO_MARK = "Export again to a new folder; if the folder is known to be whole, delete this file."
 MARK = ".export.json"  # progress of an export by `writer`; the authors' folders do not have this file
 
 
@@ -177,12 +180,17 @@ class ReferenceFolder:
 
     def _refuse_unfinished(self) -> None:
         try:
-            mark = json.loads((self.path / MARK).read_bytes())
-        except (FileNotFoundError, ValueError):
+            mark = strict_json.read(self.path / MARK)
+        except FileNotFoundError:
             return
-        if isinstance(mark, dict) and mark.get("finished") is False:
+        except (OSError, strict_json.NotJSON) as error:
+            raise WrongReference(f"{self.path / MARK}: {error}. {_NO_MARK}") from None
+        if not isinstance(mark, dict) or type(mark.get("finished")) is not bool:
+            raise WrongReference(f"{self.path / MARK}: {shown(mark)}; expected the mark of an export. {_NO_MARK}")
+        if not mark["finished"]:
+            rows = f"{shown(mark.get('done'))} of {shown(mark.get('total'))} {numbered(mark.get('total'), 'row')}"
             raise WrongReference(
-                f"{self.path}: an export that stopped after {mark.get('done')} of {mark.get('total')} rows."
+                f"{self.path}: an export that stopped after {rows}."
                 " Run the same `acga export` again; it continues there."
             )
 
@@ -225,7 +233,7 @@ class ReferenceFolder:
             axes = ", ".join(str(length) for length in expected)
             raise WrongReference(
                 f"{self._where(name, split)}: found {shape} {dataset.dtype}; expected ({axes}) {named}, with the"
-                f" {self.rows(split)} rows of {split}.txt. Obtain both files from one source."
+                f" {counted(self.rows(split), 'row')} of {split}.txt. Obtain both files from one source."
             )
         if dataset.id.get_storage_size() == 0:
             raise CorruptReference(f"{self._where(name, split)}: was never written. Obtain the file again.")
@@ -244,8 +252,9 @@ class ReferenceFolder:
     def _finite(self, name: str, split: str, row: int) -> np.ndarray:
         values = self._row(name, split, row).astype(np.float32, copy=False)
         if not np.isfinite(values).all():
-            wrong = f"{values.size - int(np.isfinite(values).sum())} of {values.size}"
-            raise WrongValues(f"{self._where(name, split, row)}: {wrong} values are not finite. Obtain the file again.")
+            bad = values.size - int(np.isfinite(values).sum())
+            wrong = f"{bad} of {counted(values.size, 'value')} {numbered(bad, 'is', 'are')}"
+            raise WrongValues(f"{self._where(name, split, row)}: {wrong} not finite. Obtain the file again.")
         return values
 
     def _row(self, name: str, split: str, row: int) -> np.ndarray:

@@ -21,6 +21,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from data import strict_json
+from data.wording import counted, numbered, shown
 from extractors.authors.reader import CELLS, MARK, MODALITIES, SPLITS, ReferenceSample, places
 from extractors.shards.fsync import fsync
 
@@ -187,8 +189,8 @@ class ReferenceWriter:
 
     def _damaged(self, path: Path, found: str) -> "DamagedExport":
         return DamagedExport(
-            f"{path}: {self._done} rows were exported, but the file is not as it was left ({found})."
-            f" Delete {self._folder} and export again."
+            f"{path}: {counted(self._done, 'row was', 'rows were')} exported, but the file is not as it was"
+            f" left ({found}). Delete {self._folder} and export again."
         )
 
     def _checked(self, split: str, position: int, row: ReferenceRow) -> dict[str, np.ndarray]:
@@ -204,7 +206,8 @@ class ReferenceWriter:
             if not np.isfinite(value).all():
                 wrong = value.size - int(np.isfinite(value).sum())
                 raise WrongReferenceRow(
-                    f"{where}: {wrong} of {value.size} values of {name} are not finite. Build their artifact anew."
+                    f"{where}: {wrong} of {counted(value.size, 'value')} of {name}"
+                    f" {numbered(wrong, 'is', 'are')} not finite. Build their artifact anew."
                 )
         for resolution in CELLS:
             if arrays[resolution].max() > 1:
@@ -233,14 +236,17 @@ class ReferenceWriter:
                 raise ForeignFolder(f"{self._folder}: not empty ({listed}) and no export. Export to a new folder.")
             return 0, False
         try:
-            mark = json.loads((self._folder / MARK).read_bytes())
+            mark = strict_json.read(self._folder / MARK)
             digest, done, total, finished = (mark[name] for name in ("digest", "done", "total", "finished"))
+            if [type(each) for each in (digest, done, total, finished)] != [str, int, int, bool] or done < 0:
+                raise ValueError("other types than those of a mark")
         except (ValueError, KeyError, TypeError):
             raise ForeignFolder(f"{self._folder / MARK}: no mark of an export. Export to a new folder.") from None
         if digest != self._digest:
             raise ForeignFolder(
-                f"{self._folder}: holds {done} of {total} rows of another export (digest {str(digest)[:12]}, this one's"
-                f" is {self._digest[:12]}): other samples, features or shapes. Export to a new folder."
+                f"{self._folder}: holds {shown(done)} of {shown(total)} {numbered(total, 'row')} of"
+                f" another export (digest {digest[:12]},"
+                f" this one's is {self._digest[:12]}): other samples, features or shapes. Export to a new folder."
             )
         return done, finished
 
@@ -263,8 +269,8 @@ class ReferenceWriter:
         needed, free = (self.total - self._done) * self.bytes_per_row, shutil.disk_usage(there).free
         if needed > free:
             raise NoRoom(
-                f"{self._folder}: {self.total - self._done} rows need {needed:,} bytes; {free:,} are free."
-                " Make room, or export elsewhere."
+                f"{self._folder}: {counted(self.total - self._done, 'row needs', 'rows need')} {needed:,} bytes;"
+                f" {free:,} are free. Make room, or export elsewhere."
             )
 
 

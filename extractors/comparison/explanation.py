@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from data.wording import counted, numbered
 from extractors.comparison.replay import ROUNDINGS, STAGES, RawClip, Recipe, Replayer, candidates, changes, rounded
 from extractors.shards.float16 import FeatureOutOfRange
 
@@ -193,7 +194,7 @@ def phrase(stage: str, a: Any, b: Any) -> str:
             f"{'later' if b > a else 'earlier'} in B (shift {b - a:+d})"
         )
     if stage == STAGES["bound"]:
-        a, b = ("none" if bound is None else f"at {bound:g} pixels" for bound in (a, b))
+        a, b = ("none" if bound is None else f"at {bound:g} {numbered(bound, 'pixel')}" for bound in (a, b))
     return f"{stage}: {a} in A, {b} in B"
 
 
@@ -252,7 +253,9 @@ class _Search:
 
 def _pairs(clips: Sequence[RawClip], expected: Sequence[Features]) -> list[Pair]:
     if not clips or len(clips) != len(expected):
-        raise NothingToCompare(f"{len(clips)} clips and features of {len(expected)}: expected as many, 1 or more.")
+        raise NothingToCompare(
+            f"{counted(len(clips), 'clip')} and features of {len(expected)}: expected as many, 1 or more."
+        )
     for clip, features in zip(clips, expected, strict=True):
         if not np.isfinite(features).all():
             raise NotFinite(f"clip {clip.name}: B's features are not all finite numbers. Extract them again.")

@@ -9,6 +9,7 @@ import zstandard
 from einops import rearrange
 from jaxtyping import UInt8
 
+from data.wording import counted
 from extractors.cores import usable_cores
 
 LEVEL = 3  # of Zstandard; higher levels take several times longer and save a few percent
@@ -70,7 +71,9 @@ def _fill(chunk: Chunk) -> None:
     elif len(chunk.packed) == target.size:
         target[:] = np.frombuffer(chunk.packed, np.uint8)
     else:
-        raise DamagedChunk(f"{chunk.where} does not read ({len(chunk.packed)} bytes instead of {target.size})")
+        raise DamagedChunk(
+            f"{chunk.where} does not read ({counted(len(chunk.packed), 'byte')} instead of {target.size})"
+        )
 
 
 def _decompress(chunk: Chunk, target: Bytes) -> None:

@@ -19,6 +19,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from data.wording import counted, numbered
 from extractors.shards.codecs import LEVEL, Chunk, Codec, DamagedChunk, decompress, smallest_codec
 from extractors.shards.digests import little_endian, row_digest, update_digest, value_bytes
 from extractors.shards.fsync import fsync
@@ -152,7 +153,8 @@ class ShardWriter:
         missing = [row for row, written in enumerate(self._written) if not written]
         if missing:
             raise IncompleteShard(
-                f"shard {self._path}: {len(missing)} of {len(self._ids)} rows were not written, first {missing[0]}."
+                f"shard {self._path}: {len(missing)} of {counted(len(self._ids), 'row')}"
+                f" {numbered(len(missing), 'was', 'were')} not written, first {missing[0]}."
             )
         if self._waiting is not None:
             self._settle()
@@ -219,7 +221,7 @@ class ShardReader:
         """Read one row of an array. Raises CorruptShard."""
         dataset = self._dataset(name)
         if not 0 <= row < len(dataset):
-            raise IndexError(f"shard {self.path}: row {row} of {name}, which has {len(dataset)} rows")
+            raise IndexError(f"shard {self.path}: row {row} of {name}, which has {counted(len(dataset), 'row')}")
         try:
             return np.asarray(dataset[row])
         except OSError as error:

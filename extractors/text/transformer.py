@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
+from data.wording import counted
 from extractors.text.word2vec import check_dimension
 
 Layer = Literal["input", "last"]
@@ -67,7 +68,7 @@ class _Encoder:
         ids = encoding["input_ids"][0].tolist()
         if len(ids) > self._longest:
             raise LongSentence(
-                f"{self._folder}: {len(ids)} sub-words in {' '.join(words)[:80]!r}, but the model takes "
+                f"{self._folder}: {counted(len(ids), 'sub-word')} in {' '.join(words)[:80]!r}, but the model takes "
                 f"{self._longest}. Lower text.words."
             )
         places: list[list[int]] = [[] for _ in words]

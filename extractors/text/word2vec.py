@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from data.wording import counted
+
 BINARY, TEXT = (".bin",), (".txt", ".vec")
 
 _BLOCK_BYTES = 1 << 20
@@ -68,7 +70,9 @@ def check_header(path: Path, dim: int) -> None:
 def check_dimension(path: Path, found: int, dim: int) -> None:
     """Raise WrongDimension unless the vectors of a file or model have the configured length `dim`."""
     if found != dim:
-        raise WrongDimension(f"{path}: vectors of {found} values, but text.dim is {dim}. Correct one of them.")
+        raise WrongDimension(
+            f"{path}: vectors of {counted(found, 'value')}, but text.dim is {dim}. Correct one of them."
+        )
 
 
 def _binary(file: BufferedIOBase, path: Path, wanted: Collection[str], dim: int) -> dict[str, Vector]:
@@ -93,7 +97,7 @@ def _entries(file: BufferedIOBase, path: Path, dim: int) -> Iterator[tuple[bytes
                 )
             block = file.read(_BLOCK_BYTES)
             if not block:
-                raise MalformedVectors(f"{path}: ends after {entry} of {count} words. Fetch it again.")
+                raise MalformedVectors(f"{path}: ends after {entry} of {counted(count, 'word')}. Fetch it again.")
             place += start
             buffer, start = buffer[start:] + block, 0
         word = buffer[start:end].lstrip(b"\n")  # some writers end each vector with a line feed
@@ -101,7 +105,8 @@ def _entries(file: BufferedIOBase, path: Path, dim: int) -> Iterator[tuple[bytes
         yield word, place + end - len(word), buffer[end + 1 : start]
     if (buffer[start:] + file.read(_LONGEST_WORD)).strip(b"\n"):
         raise MalformedVectors(
-            f"{path}: goes on at byte {place + start}, after the {count} words of its header. Fetch it again."
+            f"{path}: goes on at byte {place + start}, after the {counted(count, 'word')} of its header."
+            " Fetch it again."
         )
 
 
@@ -236,13 +241,13 @@ def _text(file: BufferedIOBase, path: Path, wanted: Collection[str], dim: int) -
                 check_dimension(path, _first_dimension(line, dim), dim)
             if line.count(b" ") < dim:
                 raise MalformedVectors(
-                    f"{path}, line {number}: {line.count(b' ')} values instead of {dim}. Fetch it again."
+                    f"{path}, line {number}: {counted(line.count(b' '), 'value')} instead of {dim}. Fetch it again."
                 )
             word = encoded.get(line.partition(b" ")[0])
             if word is not None and (vector := _line_vector(path, number, line, dim)) is not None:
                 found.setdefault(word, vector)
     if stated not in (None, count):
-        raise MalformedVectors(f"{path}: {count} words, but its header says {stated}. Fetch it again.")
+        raise MalformedVectors(f"{path}: {counted(count, 'word')}, but its header says {stated}. Fetch it again.")
     return found
 
 
@@ -261,7 +266,9 @@ def _line_vector(path: Path, number: int, line: bytes, dim: int) -> Vector | Non
     if len(cells) > dim and not _is_number(cells[-dim - 1]):
         return None
     if len(cells) != dim:
-        raise MalformedVectors(f"{path}, line {number}: {len(cells)} values instead of {dim}. Fetch it again.")
+        raise MalformedVectors(
+            f"{path}, line {number}: {counted(len(cells), 'value')} instead of {dim}. Fetch it again."
+        )
     try:
         values = np.array([float(cell) for cell in cells])
     except ValueError as error:

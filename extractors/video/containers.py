@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import BinaryIO
 
+from data.wording import counted
+
 _SLACK_BYTES = 8  # some writers include the RIFF header in the length
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
@@ -21,7 +23,7 @@ def damage(path: Path) -> str:
 
 
 def _missing(missing_bytes: int, slack_bytes: int) -> str:
-    return f"{missing_bytes} bytes are missing at its end" if missing_bytes > slack_bytes else ""
+    return f"{counted(missing_bytes, 'byte is', 'bytes are')} missing at its end" if missing_bytes > slack_bytes else ""
 
 
 def _riff_end(file: BinaryIO) -> int:

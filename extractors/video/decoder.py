@@ -8,6 +8,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from data.wording import counted
 from extractors.video import picture_folder, verification
 from extractors.video.decoder_process import REMEDY, Answer, Crash, DecoderProcess
 from extractors.video.failures import (
@@ -52,7 +53,7 @@ def clip_indices(labelled_index: int, length: int, count: int) -> tuple[int, ...
     Indices before the first or after the last of `count` frames are replaced by the edge frame's.
     Raises FrameOutOfRange if the labelled index itself is outside."""
     if not 0 <= labelled_index < count:
-        raise FrameOutOfRange(f"labelled frame {labelled_index + 1}, but the video has {count} frames")
+        raise FrameOutOfRange(f"labelled frame {labelled_index + 1}, but the video has {counted(count, 'frame')}")
     start = labelled_index - length // 2
     return tuple(min(max(index, 0), count - 1) for index in range(start, start + length))
 

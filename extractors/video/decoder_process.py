@@ -19,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import UInt8
 
+from data.wording import counted
 from extractors.video import decoder_worker
 from extractors.video.failures import DecoderDied, DecodingTimedOut, FrameOutOfRange, UnreadableVideo
 from extractors.video.ledger import pixel_hash
@@ -95,7 +96,7 @@ class DecoderProcess:
         count = message["count"]
         if wanted and max(wanted) >= count:
             raise FrameOutOfRange(
-                f"{name}: frame {max(wanted) + 1} is wanted, but the video has {count} frames. {REMEDY}"
+                f"{name}: frame {max(wanted) + 1} is wanted, but the video has {counted(count, 'frame')}. {REMEDY}"
             )
         if left := places.keys() - hashes.keys():
             raise UnreadableVideo(f"{name}: the decoder left out frame {min(left) + 1}. Report this.")

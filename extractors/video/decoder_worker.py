@@ -25,6 +25,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.wording import counted
+
 if TYPE_CHECKING:
     from extractors.video.pyav_decoder import Frame, PyAVDecoder, Summary
 
@@ -93,7 +95,7 @@ def _serve(path: Path, wanted: Sequence[int], with_pyav: bool, answers: int) -> 
                 count = opened.summary_up_to(wanted[-1]).count
         except pyav_decoder.DamagedVideo as reason:  # PyAV's reason replaces decord's
             raise DecordFailure(str(reason)) from None
-        raise DecordFailure(f"{failure}; PyAV reads {count} frames") from None
+        raise DecordFailure(f"{failure}; PyAV reads {counted(count, 'frame')}") from None
 
 
 def _decode_with_pyav(opened: "PyAVDecoder", wanted: Sequence[int], shown: bool, answers: int) -> None:
@@ -119,7 +121,9 @@ def _decode(path: Path, wanted: Sequence[int], first: "Frame", summary: "Summary
     with _failures():
         reader = _opened(path)
         if len(reader) != summary.count:
-            raise DecordFailure(f"decord announces {len(reader)} frames of {summary.count} packets")
+            raise DecordFailure(
+                f"decord announces {counted(len(reader), 'frame')} of {counted(summary.count, 'packet')}"
+            )
         following = iter((*wanted, -1))
         awaited = next(following)
         for index in range(summary.count):

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from data.wording import counted
+
 METHODS = ("dis", "tvl1")
 
 Picture = UInt8[np.ndarray, "s s"]
@@ -28,7 +30,9 @@ def flow_fields(
         raise ImpossibleBound(f"flow bound {bound}: expected a positive number of pixels, such as 20.")
     if len(frames) == 0 or (len(frames) == 1 and following is None):
         after = "none" if following is None else "one"
-        raise NoMotion(f"flow of a clip of {len(frames)} frames and {after} after it: expected a first and a second.")
+        raise NoMotion(
+            f"flow of a clip of {counted(len(frames), 'frame')} and {after} after it: expected a first and a second."
+        )
     pictures = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     if following is not None:
         pictures.append(cv2.cvtColor(following, cv2.COLOR_RGB2GRAY))

@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from data.readers.annotations import MalformedAnnotations
 from data.readers.picture_folder import pictures
+from data.wording import counted
 from extractors.video.failures import FrameOutOfRange, UnreadableVideo
 
 _PNG, _JPEG, _JPEG_END = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\xff\xd9"
@@ -26,7 +27,7 @@ def read(folder: Path, wanted: Sequence[int]) -> tuple[UInt8[np.ndarray, "n h w 
     files = listed(folder)
     if wanted and max(wanted) >= len(files):
         raise FrameOutOfRange(
-            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has {len(files)} frames. {_REMEDY}"
+            f"{folder}: frame {max(wanted) + 1} is wanted, but the video has {counted(len(files), 'frame')}. {_REMEDY}"
         )
     first = _image(files[0])
     images = {0: first}
@@ -69,17 +70,21 @@ def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 def _fault(content: bytes) -> str:
     """Return what is wrong with a picture, or ""; OpenCV decodes damaged images without an error."""
     if content.startswith(_JPEG):
-        return "" if content.rstrip(b"\0").endswith(_JPEG_END) else f" ({len(content)} bytes, and its end is missing)"
+        return (
+            ""
+            if content.rstrip(b"\0").endswith(_JPEG_END)
+            else f" ({counted(len(content), 'byte')}, and its end is missing)"
+        )
     if not content.startswith(_PNG):
         return " (it does not begin as one)"
     start, name = len(_PNG), b""
     while name != b"IEND":
         if start + 12 > len(content):
-            return f" ({len(content)} bytes, and its end is missing)"
+            return f" ({counted(len(content), 'byte')}, and its end is missing)"
         length, name = struct.unpack(">I4s", content[start : start + 8])
         body, end = content[start + 4 : start + 8 + length], start + 12 + length
         if end > len(content):
-            return f" ({len(content)} bytes, and its end is missing)"
+            return f" ({counted(len(content), 'byte')}, and its end is missing)"
         if zlib.crc32(body) != int.from_bytes(content[end - 4 : end], "big"):
             return f" (the checksum at byte {end - 4} is wrong)"
         if name == b"IHDR" and len(body) > 12 and body[12] == 16:

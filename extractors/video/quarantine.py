@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from data.wording import counted
 from extractors.video.failures import DecodersDisagree, FrameOutOfRange, FrameSizeMismatch, UnreadableVideo
 
 # Errors that occur again at every attempt, unlike time-outs and killed decoders.
@@ -36,6 +37,7 @@ def refuse_more_than(limit: int, found: Mapping[str, str]) -> None:
     if len(found) > limit:
         first = " ".join(f"({number}) {found[video]}" for number, video in enumerate(sorted(found)[:_SHOWN], 1))
         raise TooManyFailures(
-            f"{len(found)} unreadable videos, {limit} allowed (dataset.max_failures): {first} Fetch them again, list "
+            f"{counted(len(found), 'unreadable video')}, {limit} allowed (dataset.max_failures): {first}"
+            " Fetch them again, list "
             "them in [dataset].exclude with a reason, or allow more."
         )

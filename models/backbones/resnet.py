@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from data.wording import counted
 from models.backbones.i3d import SPACE_STRIDE, UnknownTap
 from models.backbones.initialisation import calibrate, initialise_linear, initialise_trunk, smooth_clips
 
@@ -51,7 +52,7 @@ class ResNet(nn.Module):
         if depth not in BLOCKS:
             raise UnknownDepth(f"ResNet depth {depth}: expected one of {', '.join(map(str, BLOCKS))}.")
         if frames < 1:
-            raise WrongFrameCount(f"ResNet on {frames} frames of a clip: expected 1 or more.")
+            raise WrongFrameCount(f"ResNet on {counted(frames, 'frame')} of a clip: expected 1 or more.")
         self.modality = "rgb"
         self.depth = depth
         self.frames = frames
@@ -105,7 +106,9 @@ def frame_choice(length: int, frames: int) -> list[int]:
     They are floor((k + 0.5) * length / frames), for example 2, 6, 10 and 14 of 16 frames. Raises WrongFrameCount.
     """
     if length < frames:
-        raise WrongFrameCount(f"clip of {length} frames: expected at least the {frames} that ResNet is to see.")
+        raise WrongFrameCount(
+            f"clip of {counted(length, 'frame')}: expected at least the {frames} that ResNet is to see."
+        )
     return [(2 * part + 1) * length // (2 * frames) for part in range(frames)]
 
 

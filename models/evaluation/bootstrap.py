@@ -4,11 +4,12 @@ Samples of one video are not independent, so whole videos are drawn. A draw is a
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from models.evaluation.metrics import MAP_THRESHOLDS, PRECISION_THRESHOLDS, Overlap, ious_of
+from models.evaluation.metrics import MAP_THRESHOLDS, PRECISION_THRESHOLDS, Overlap, ious_of, single_ious
 
 LEVEL = 0.95
 RECALLS = np.linspace(0.0, 1.0, 101)  # the recall thresholds of COCO
@@ -73,15 +74,22 @@ class Samples:
 
     def scores(self, weights: Weights) -> Mapping[str, float]:
         """Return the scores in which each sample has the given weight."""
-        reached = np.greater if self.confidences is not None else np.greater_equal
         total, union = weights.sum(), weights @ self.unions
-        named = {f"precision {at}": float(weights @ reached(self.ious, at) / total) for at in PRECISION_THRESHOLDS}
+        named = {f"precision {at}": float(weights @ counts / total) for at, counts in self._counting.items()}
         return {
             "mean_iou": float(weights @ self.ious / total),
             "overall_iou": float(weights @ self.intersections / union) if union else 1.0,
             "map": float(np.mean([self.precision(weights, at) for at in MAP_THRESHOLDS])),
             **named,
         }
+
+    @cached_property
+    def _counting(self) -> Mapping[float, Bool[np.ndarray, " n"]]:
+        """Return for each threshold of precision which samples count, which differs between the protocols."""
+        if self.confidences is None:
+            return {at: self.ious >= at for at in PRECISION_THRESHOLDS}
+        ious = single_ious(self.intersections, self.unions)
+        return {at: ious > at for at in PRECISION_THRESHOLDS}
 
     def precision(self, weights: Weights, threshold: float) -> float:
         """Return the share of samples whose IoU reaches the threshold, or COCO's average precision at it."""

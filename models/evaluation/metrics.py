@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -22,11 +22,13 @@ from torch import Tensor
 
 from data.letterbox import Letterbox
 from data.masks import RunLengths
+from data.wording import counted
 
 SMOOTH = 1e-6  # pixels, from the authors' evaluator: two empty masks have IoU 1
 PRECISION_THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 MAP_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 MOST_DETECTIONS = 100  # per frame, as in COCO
+NOTHING = "No sample to score, expected one or more. Check the split and the data set's exclusions."
 
 
 class NoSamples(ValueError):
@@ -113,22 +115,44 @@ def acga_scores(overlaps: Sequence[Overlap]) -> Scores:
 def coco_scores(
     predictions: Sequence[RunLengths], confidences: Sequence[float], truths: Sequence[RunLengths]
 ) -> Scores:
-    """Return the scores of protocol coco; precision counts IoUs above a threshold.
+    """Return the scores of protocol coco; precision counts float32 IoUs above a threshold.
 
     Raises NoSamples, UnequalCounts and FrameSizeMismatch.
     """
     if not len(predictions) == len(confidences) == len(truths):
-        counts = f"{len(predictions)} predictions, {len(confidences)} confidences and {len(truths)} truths"
-        raise UnequalCounts(f"Protocol coco: {counts}, expected as many of each. Give one of each for every sample.")
+        of_masks = f"{counted(len(predictions), 'prediction')}, {counted(len(confidences), 'confidence')}"
+        counts = f"{of_masks} and {counted(len(truths), 'truth')}"
+        raise UnequalCounts(f"Protocol coco: {counts}: expected as many of each. Give one of each for every sample.")
     overlaps = [overlap(prediction, truth) for prediction, truth in zip(predictions, truths, strict=True)]
     ious = ious_of(overlaps)
     return Scores(
         mean_iou=float(ious.mean()),
         overall_iou=overall_iou(overlaps),
         map=average_precision(predictions, confidences, truths),
-        precision={str(threshold): float(np.mean(ious > threshold)) for threshold in PRECISION_THRESHOLDS},
+        precision=precision_above(overlaps),
         samples=len(overlaps),
     )
+
+
+def precision_above(overlaps: Sequence[Overlap]) -> dict[str, float]:
+    """Return the share of samples whose IoU lies above each threshold, as protocol coco counts. Raises NoSamples."""
+    if not overlaps:
+        raise NoSamples(NOTHING)
+    ious = single_ious(
+        np.array([sample.intersection for sample in overlaps]), np.array([sample.union for sample in overlaps])
+    )
+    return {str(threshold): float(np.mean(ious > threshold)) for threshold in PRECISION_THRESHOLDS}
+
+
+def single_ious(intersections: Int64[np.ndarray, " n"], unions: Int64[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return the IoUs that protocol coco compares with thresholds: computed in float32 as by the evaluator of MTTR.
+
+    The evaluator compares the float32 value with the threshold in float64. So an IoU of exactly 3/5 lies above 0.6,
+    because the float32 number next to 0.6 does, and one of 7/10 of large masks does not lie above 0.7.
+    """
+    smooth = np.float32(SMOOTH)
+    ious = (intersections.astype(np.float32) + smooth) / (unions.astype(np.float32) + smooth)
+    return ious.astype(np.float64)
 
 
 def average_precision(
@@ -181,7 +205,7 @@ def extent(mask: RunLengths) -> dict[str, Any]:
 def ious_of(overlaps: Sequence[Overlap]) -> Float[np.ndarray, " n"]:
     """Return the IoU of every sample. Raises NoSamples."""
     if not overlaps:
-        raise NoSamples("No sample to score, expected one or more. Check the split and the data set's exclusions.")
+        raise NoSamples(NOTHING)
     return np.array([sample.iou for sample in overlaps])
 
 

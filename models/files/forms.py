@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data.wording import counted
 from models.backbones.backbone import Backbone
 from models.backbones.i3d import I3D, IMAGE_CHANNELS, STEM_CHANNELS
 from models.backbones.resnet import NotAResNet, ResNet, resnet_depth
@@ -63,7 +64,7 @@ class Form:
     def describe(self, video: Backbone) -> str:
         """Return one line, such as "I3D RGB, piergiaj names, 400 classes, prefix module. removed"."""
         kind = f"I3D {video.modality}" if isinstance(video, I3D) else f"ResNet {video.depth}"
-        classes = f"{self.classes} classes" if self.classes else "no classifier"
+        classes = counted(self.classes, "class", "classes") if self.classes else "no classifier"
         return ", ".join((kind.replace("rgb", "RGB"), f"{self.names} names", classes, *self.remarks))
 
 
@@ -153,8 +154,8 @@ def look_of(tensors: Mapping[str, Tensor]) -> str:
         return "looks like a ResNet"
     if {PORT_STEM, PIERGIAJ_STEM} & tensors.keys():
         return "looks like I3D"
-    first = min(tensors)
-    return f"has {len(tensors)} tensors such as {first!r} {tuple(tensors[first].shape)}, which no known backbone has"
+    first, count = min(tensors), counted(len(tensors), "tensor")
+    return f"has {count} such as {first!r} {tuple(tensors[first].shape)}, which no known backbone has"
 
 
 def _renamed(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from data.wording import counted
 from models.training.distributed import world_size
 
 
@@ -56,7 +57,9 @@ class ProcessGroupBatchNorm(_BatchNorm):
         sums = AllReduceSum.apply(torch.cat([maps.sum(axes) * int(self.counts), maps.new_tensor([float(share)])]))
         values = round(sums[-1].item())
         if values < 2:
-            raise TooFewValues(f"Batch norm over {values} values a channel, expected 2 or more. Enlarge the batch.")
+            raise TooFewValues(
+                f"Batch norm over {counted(values, 'value')} a channel, expected 2 or more. Enlarge the batch."
+            )
         mean = sums[:-1] / values
         centred = maps - mean.reshape(spread)
         variance = AllReduceSum.apply(centred.square().sum(axes) * int(self.counts)) / values

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.wording import counted
 from models.acga import ACGA
 from models.decoder import Responses
 from models.losses import Targets, response_losses
@@ -206,7 +207,8 @@ def train_epoch(
     steps = training.steps(epoch)
     if state.step >= len(steps):
         raise TrainingStateError(
-            f"Training state of epoch {epoch} is at step {state.step}, but the samples make {len(steps)} steps. "
+            f"Training state of epoch {epoch} is at step {state.step}, but the samples make"
+            f" {counted(len(steps), 'step')}. "
             "Train in an empty folder, or restore the samples that it was made with."
         )
     left = steps[state.step :]

@@ -7,6 +7,8 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
+from data.wording import counted
+
 Sampling = Literal["epoch", "reference", "clips"]
 T = TypeVar("T")
 W = TypeVar("W")
@@ -42,7 +44,8 @@ def batches(
     samples = sorted(position for clip in clips for position in clip)
     if len(samples) < (batch if sampling == "reference" else 1):
         raise TooFewSamples(
-            f"Training source of {len(samples)} samples, expected {batch} or more. Lower the batch size or add videos."
+            f"Training source of {counted(len(samples), 'sample')}, expected {batch} or more. Lower the"
+            " batch size or add videos."
         )
     if sampling == "reference":
         steps = range(len(samples) // batch)
@@ -103,7 +106,8 @@ def held_out(videos: Sequence[str], share: float, seed: int) -> frozenset[str]:
     count = max(1, round(share * len(ordered)))
     if count >= len(ordered):
         raise TooFewVideos(
-            f"Training source of {len(ordered)} videos, {count} of them held out, expected one left to train on. "
+            f"Training source of {counted(len(ordered), 'video')}, {count} of them held out, expected"
+            " one left to train on. "
             "Lower [training] validation or add videos."
         )
     return frozenset(ordered[:count])

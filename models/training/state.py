@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from data.wording import counted
 from models.acga import ACGA
 from models.files.tensors import CheckpointError, read_tensors, write_tensors
 from models.training.sampling import Sampling
@@ -176,7 +177,7 @@ def resume(model: ACGA, optimiser: torch.optim.Adam, settings: TrainingSettings,
     begun = len(losses) + (state.step > 0)
     if begun > settings.epochs:
         raise TrainingStateError(
-            f"Training state {path} has {begun} epochs, expected {settings.epochs} or fewer. {REMEDY}"
+            f"Training state {path} has {counted(begun, 'epoch')}, expected {settings.epochs} or fewer. {REMEDY}"
         )
     try:
         model.load_state_dict({name: tensors[f"{WEIGHTS}{name}"] for name in model.state_dict()})

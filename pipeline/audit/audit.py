@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline import interrupts
 from pipeline.audit.certificate import Certificate, certificate, compare
 from pipeline.audit.checks import inputs, rederivation, results, structure
 from pipeline.audit.subject import Subject, subject
@@ -130,7 +131,7 @@ def _with(made: Check, finding: str) -> Check:
 
 def _with_full(made: Check, found: Subject, own: Certificate, request: Request) -> Check:
     """Build a whole second store, compare it, and return check H with the outcome."""
-    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder, interrupts.deleted(folder):
         second = Path(folder) / "store"
         run.run(found.config, second, "Report", request.workers, None)
         again = subject(found.config, second)

@@ -7,18 +7,65 @@ differ, without transferring features. A certificate does not depend on paths, t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
+from pydantic import Field, model_validator
+
+from data import strict_json
+from data.wording import counted, numbered, shown
 from pipeline.audit.subject import BY_NAME, Node, Subject
 from pipeline.config import ConfigError
+from pipeline.sections.document import WrongDocument, checked
+from pipeline.sections.section import Section
 
 FORMAT = 1
 DIGITS = 8  # kept hexadecimal digits of a clip's digest; enough to distinguish two builds of one clip
 
 Certificate = dict[str, Any]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digits = Annotated[str, Field(pattern=rf"^([0-9a-f]{{{DIGITS}}})*$")]
+
+
+class TaskEntry(Section):
+    """A task in a certificate: its content hash, and the shortened digests of its clips or of its files."""
+
+    root: Digest
+    clips: Digits | None = None
+    files: Digits | None = None
+
+    @model_validator(mode="after")
+    def _has_leaves_of_one_kind(self) -> Self:
+        if (self.clips is None) == (self.files is None):
+            raise ValueError("it has clips and files or neither of them; expected one of them")
+        return self
+
+
+class StageEntry(Section):
+    """A stage in a certificate: its root, which follows from its tasks, and the tasks by label."""
+
+    root: Digest
+    tasks: dict[str, TaskEntry] = Field(min_length=1)
+
+
+class Document(Section):
+    """A certificate as a file holds it."""
+
+    format: Annotated[int, Field(ge=FORMAT, le=FORMAT)]
+    root: Digest
+    stages: dict[str, StageEntry] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _follows_from_its_tasks(self) -> Self:
+        for stage, entry in self.stages.items():
+            if stage not in BY_NAME:
+                raise ValueError(f"there is no stage {shown(stage)}; expected those of this version")
+            if entry.root != _joined(entry.tasks[label].root for label in sorted(entry.tasks)):
+                raise ValueError(f"the root of {stage} does not follow from its tasks; it was changed by hand")
+        if self.root != _joined(f"{name} {self.stages[name].root}" for name in BY_NAME if name in self.stages):
+            raise ValueError("its root does not follow from its stages; it was changed by hand")
+        return self
 
 
 def certificate(subject: Subject) -> Certificate:
@@ -61,44 +108,44 @@ def _joined(parts: Any) -> str:
 
 
 def compare(subject: Subject, own: Certificate, theirs: Mapping[str, Any]) -> str | None:
-    """Describe the first stage, task and clip in which two certificates differ, or return None if they are equal.
-
-    Raises `ConfigError` if the other certificate has another format version.
-    """
-    if theirs.get("format") != FORMAT:
-        raise ConfigError(f"certificate of format {theirs.get('format')!r}; this version compares format {FORMAT}")
-    if theirs["root"] == own["root"]:
-        return None
+    """Describe the first stage, task and clip in which two certificates differ, or return None if they are equal."""
     for stage in BY_NAME:
         ours, others = own["stages"].get(stage), theirs["stages"].get(stage)
         if ours == others:
             continue
         if ours is None or others is None:
             return f"{stage} is only in {'theirs' if ours is None else 'ours'}"
-        if sorted(ours["tasks"]) != sorted(others["tasks"]):
-            return f"{stage} has {len(ours['tasks'])} tasks here and {len(others['tasks'])} there"
-        return _in_stage(subject, stage, ours["tasks"], others["tasks"])
-    return "the roots, but nothing below them: the certificate was changed by hand"
+        if alone := sorted(ours["tasks"].keys() ^ others["tasks"].keys()):
+            here = counted(len(ours["tasks"]), "task")
+            return f"{stage} has {here} here and {len(others['tasks'])} there; {shown(alone[0])} is only on one side"
+        if (parting := _in_stage(subject, stage, ours["tasks"], others["tasks"])) is not None:
+            return parting
+    return None
 
 
-def _in_stage(subject: Subject, stage: str, ours: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+def _in_stage(subject: Subject, stage: str, ours: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
+    """Describe the first difference in the tasks of a stage, which have the same labels.
+
+    Tasks of equal content are equal, also if the files of one are evicted, so that its clips are not known.
+    """
     for node in subject.of(stage):
         if node.aside:
             continue
         one, other = ours[node.label], others[node.label]
-        if one == other:
+        kind = "clips" if "clips" in one else "files"
+        if one == other or (one["root"] == other["root"] and kind not in other):
             continue
         names = list(clips(node) or sorted(node.known["files"]))
-        kind = "clips" if "clips" in one else "files"
-        mine, yours = _cut(one.get(kind, "")), _cut(other.get(kind, ""))
+        mine, yours = _cut(one[kind]), _cut(other.get(kind, ""))
         if len(mine) != len(yours):
-            return f"{node.name}: {len(mine)} {kind} here, {len(yours)} there"
+            return f"{node.name}: {counted(len(mine), kind[:-1])} here, {len(yours)} there"
         first = next((name for name, a, b in zip(names, mine, yours, strict=True) if a != b), None)
         apart = sum(a != b for a, b in zip(mine, yours, strict=True))
         if first is None:
             return f"{node.name}: its other files, or attributes"
-        return f"{node.name}, {kind[:-1]} {first} ({apart} of {len(mine)} {kind} of it differ)"
-    return stage
+        differ = f"{apart} of {counted(len(mine), kind[:-1])} of it {numbered(len(mine), 'differs', 'differ')}"
+        return f"{node.name}, {kind[:-1]} {first} ({differ})"
+    return None
 
 
 def _cut(digits: str) -> Sequence[str]:
@@ -108,9 +155,16 @@ def _cut(digits: str) -> Sequence[str]:
 def load(path: Path) -> Certificate:
     """Read a certificate from a file. Raises `ConfigError` if the file is not a certificate."""
     try:
-        found = json.loads(path.read_bytes())
-        if not isinstance(found, dict) or "stages" not in found:
-            raise ValueError("it has no stages")
-        return found
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is no certificate ({error}); see `acga audit CONFIG --certificate FILE`") from error
+        found = strict_json.read(path)
+        version = found.get("format") if isinstance(found, dict) else None
+        if type(version) is int and version != FORMAT:
+            raise ConfigError(
+                f"{path}: a certificate of format {shown(version)}; this version compares format {FORMAT}"
+            )
+        return checked(Document, found).model_dump(exclude_none=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} is no certificate ({error.strerror}); see `acga audit CONFIG --certificate FILE`"
+        ) from None
+    except (strict_json.NotJSON, WrongDocument) as error:
+        raise ConfigError(f"{path} is no certificate ({error}); see `acga audit CONFIG --certificate FILE`") from None

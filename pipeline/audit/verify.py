@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of JSON that is not what it should be
 Manifests = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -49,7 +50,7 @@ def manifests(bundle: Path) -> tuple[Manifests, list[str]]:
             found[manifest["stage"], manifest["key"]] = manifest
             if seal != digest(manifest):
                 wrong.append(f"bundle: {path.name} of {manifest['stage']} was changed after it was written")
-        except (ValueError, KeyError, AttributeError) as error:
+        except MALFORMED as error:
             wrong.append(f"bundle: {path.name} is no manifest ({error})")
     return found, wrong
 
@@ -64,7 +65,7 @@ def of_manifest(name: str, manifest: dict[str, Any], found: Manifests) -> Iterat
     if digest(manifest["modules"]) != ingredients["code"]:
         yield f"{name}: its code digest does not follow from its modules'"
     if len(ingredients["inputs"]) != len(manifest["from"]):
-        yield f"{name}: it names {len(manifest['from'])} inputs, but read {len(ingredients['inputs'])}"
+        yield f"{name}: it names inputs ({len(manifest['from'])}) other than it read ({len(ingredients['inputs'])})"
     for number, (stage, label, key) in enumerate(manifest["from"]):
         below = found.get((stage, key))
         if below is None:
@@ -150,15 +151,25 @@ def main(arguments: list[str]) -> int:
     if not found:
         wrong.append("bundle: there are no manifests")
     for manifest in found.values():
-        name = f"{manifest['stage']} {manifest['label']}".strip()
-        wrong += [*of_manifest(name, manifest, found), *of_files(name, manifest, bundle, store)]
+        name = f"{manifest['stage']} {manifest.get('label', '')}".strip()
+        try:
+            wrong += [*of_manifest(name, manifest, found), *of_files(name, manifest, bundle, store)]
+        except MALFORMED as error:
+            wrong.append(f"bundle: the manifest of {name} lacks or garbles a field ({error})")
     of_files_read, absent = of_raw(bundle)
-    wrong += [*of_files_read, *of_certificate(bundle, found)]
+    wrong += of_files_read
+    try:
+        wrong += of_certificate(bundle, found)
+    except (*MALFORMED, OSError) as error:
+        wrong.append(f"bundle: certificate.json is no certificate ({error})")
     for line in wrong:
         sys.stdout.write(line + "\n")
     if absent:
-        sys.stdout.write(f"not checked: {absent} raw files that are not where they were\n")
-    sys.stdout.write("FAIL\n" if wrong else f"PASS: {len(found)} artifacts\n")
+        files = "1 raw file that is not where it was"
+        if absent > 1:
+            files = f"{absent} raw files that are not where they were"
+        sys.stdout.write(f"not checked: {files}\n")
+    sys.stdout.write("FAIL\n" if wrong else f"PASS: {len(found)} artifact{'s' * (len(found) != 1)}\n")
     return 1 if wrong else 0
 
 

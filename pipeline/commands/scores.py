@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from data.wording import counted
+
 
 def score_line(scores: Mapping[str, Any]) -> str:
     """Return mean IoU, overall IoU, P@0.5 and mAP of one protocol as one line."""
@@ -19,4 +21,4 @@ def score_line(scores: Mapping[str, Any]) -> str:
 def print_scores(protocols: Mapping[str, Any]) -> None:
     """Print one line of scores per protocol."""
     for protocol, scores in protocols.items():
-        click.echo(f"{protocol:15}  {score_line(scores)}   ({scores['samples']} samples)")
+        click.echo(f"{protocol:15}  {score_line(scores)}   ({counted(scores['samples'], 'sample')})")

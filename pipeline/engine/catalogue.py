@@ -18,6 +18,7 @@ from typing import Any
 from data import datasets
 from data.readers.folder import Share
 from data.records import Listing, Video
+from data.wording import counted
 from pipeline.config import Config, ConfigError
 from pipeline.sections.dataset.datasets import DatasetSection
 from pipeline.store.artifact import StoreError
@@ -167,9 +168,8 @@ def listing(section: DatasetSection, root: Path, split: str) -> Listing:
         )
     if not root.is_dir():
         raise ConfigError(f"dataset.root = {section.root!r}: no such folder; give that of the {section.kind} files")
-    return datasets.read(
-        section.kind, root, split, section.exclude, _labelled(section), Share(section.test_share, section.split_seed)
-    )
+    share = Share(section.test_share, section.split_seed)
+    return datasets.read(section.kind, root, split, section.exclude, _labelled(section), share)
 
 
 def _reference(section: DatasetSection, root: Path, split: str, hashes: Hashes) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _groups(section: DatasetSection, root: Path) -> dict[tuple[str, str], str]:
     rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:] if line]
     for number, row in enumerate(rows, start=2):
         if len(row) != 3:
-            raise ConfigError(f"{path}:{number}: {len(row)} columns; expected video_id,instance_id,group")
+            raise ConfigError(f"{path}:{number}: {counted(len(row), 'column')}; expected video_id,instance_id,group")
     return {(video, instance): group for video, instance, group in rows}
 
 

@@ -10,10 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pipeline import interrupts
 from pipeline.config import Config
 from pipeline.engine.key import code_digest
 from pipeline.engine.progress import Progress
 from pipeline.sections.dataset.datasets import MiniatureSection
+from pipeline.stages.support.orphans import end_with_parent
 from pipeline.store import locks
 from pipeline.store.artifact import sha256
 from pipeline.store.canonical_json import digest
@@ -61,8 +63,10 @@ def _sums(folder: Path) -> dict[str, str]:
 
 def write(section: MiniatureSection, folder: Path) -> None:
     """Write the data set in a separate process, so that neither this process nor the forkserver loads video codecs."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(_write, section.model_dump(), str(folder)).result()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
+        with interrupts.spared():
+            written = pool.submit(_write, section.model_dump(), str(folder))
+        written.result()
 
 
 def _write(values: dict[str, Any], folder: str) -> None:

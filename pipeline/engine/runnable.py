@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pipeline.engine.build import build
 from pipeline.engine.journal import Journal
-from pipeline.engine.logs import configure_logging
 from pipeline.engine.stage import Stage
 from pipeline.stages.support.orphans import end_with_run
 from pipeline.store import disk_errors
@@ -25,7 +24,6 @@ class RunnableStage(Stage):
 
     def run(self) -> None:
         end_with_run()
-        configure_logging()
         journal = Journal(Path(self.journal))
         for event in journal.events():
             if (event["stage"], event["task"], event.get("kind")) == (self.stage, self.label, "refused"):

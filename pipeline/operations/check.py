@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from data import datasets, published
 from data.records import Listing, Video
+from pipeline import interrupts
 from pipeline.config import Config
 from pipeline.engine import catalogue
 from pipeline.engine.progress import Progress
 from pipeline.graph import STAGES
 from pipeline.runs import preflight
+from pipeline.stages.support.orphans import end_with_run
 from pipeline.store import slots
 
 if TYPE_CHECKING:
@@ -116,8 +118,9 @@ def _tasks(kind: str, listing: Listing, config: Config, fast: bool) -> Iterator[
 
 def _examined(tasks: Sequence[Task], workers: int, name: str) -> Iterator[Examined]:
     """Yield the result of each video in order; `workers` processes examine videos in parallel."""
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(max(1, min(workers, len(tasks))), mp_context=context) as pool, Progress(name) as progress:
+    interrupts.start_forkserver()
+    context, count = multiprocessing.get_context("forkserver"), max(1, min(workers, len(tasks)))
+    with ProcessPoolExecutor(count, context, initializer=end_with_run) as pool, Progress(name) as progress:
         for done, examined in enumerate(pool.map(_examine, tasks, chunksize=4), start=1):
             progress.update(done, len(tasks))
             yield examined

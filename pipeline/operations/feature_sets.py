@@ -6,6 +6,7 @@ config, which stands for the features that it gives for its raw videos.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.wording import counted
 from pipeline.engine import catalogue
-from pipeline.operations import exchange
+from pipeline.operations import exchange, origins
 from pipeline.store import locks
-from pipeline.store.artifact import Artifact, StoreError
+from pipeline.store.artifact import Artifact, StoreError, sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +70,7 @@ def find(path: Path) -> FeatureSet:
 def _artifact(path: Path) -> FeatureSet:
     from extractors.shards.shard import ShardReader  # imported here because it loads h5py
 
-    manifest = json.loads((path / "manifest.json").read_bytes())
+    manifest = sealed(path / "manifest.json")
     if manifest["stage"] not in ("VisualFeatures", "Imported"):
         raise UnknownFeatures(f"{path}: an artifact of {manifest['stage']}, which has no features")
     files = path / manifest["attempt"]
@@ -76,7 +78,7 @@ def _artifact(path: Path) -> FeatureSet:
     reader, experiment = ShardReader(files / "visual.h5"), manifest["experiment"]
     rows = {clip: row for row, clip in enumerate(reader.ids)}
     if manifest["stage"] == "Imported":
-        samples = json.loads((files / "samples.json").read_bytes())["samples"]
+        samples = json.loads(_unchanged(files, "samples.json", manifest))["samples"]
         named = ((None, sample["id"].rpartition("@")[0], rows[sample["clip"]]) for sample in samples)
         entries = tuple(Entry(clip, sample, partial(_restored, reader, row)) for clip, sample, row in named)
         return FeatureSet(path, experiment["sections"]["visual"]["modality"], entries)
@@ -86,8 +88,19 @@ def _artifact(path: Path) -> FeatureSet:
     return FeatureSet(path, stream, entries, _origin(store, manifest))
 
 
-def _origin(store: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _unchanged(files: Path, name: str, manifest: dict[str, Any]) -> bytes:
+    """Return the content of a small file of an artifact. Raises `StoreError` if it is not what the manifest says."""
+    path = files / name
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != manifest["files"][name]["sha256"]:
+        raise StoreError(f"{path} is gone or was changed after it was written; delete the artifact and run again")
+    return content
+
+
+def _origin(store: Path, manifest: dict[str, Any]) -> dict[str, Any] | None:
     experiment = manifest["experiment"]
+    if not catalogue.exists(store, experiment["catalogue"]):
+        return None
     raw = catalogue.read(store, experiment["catalogue"])
     trunks = [Artifact(store, stage, key) for stage, _, key in manifest["from"] if stage == "PretrainedTrunk"]
     found = exchange.described(experiment["sections"], raw)
@@ -104,17 +117,11 @@ def _folder(path: Path) -> FeatureSet:
     from extractors.authors.reader import ReferenceFolder
 
     folder = ReferenceFolder(path)
-    try:
-        origin = json.loads((path / exchange.ORIGIN).read_bytes())
-    except FileNotFoundError:
-        origin = None
-    except ValueError as error:
-        raise StoreError(f"{path / exchange.ORIGIN} is damaged ({error}); export again, or delete it") from error
+    origin = origins.read(path / exchange.ORIGIN, {split: folder.rows(split) for split in folder.splits()})
     entries = []
     for split in folder.splits():
-        clips = origin["rows"].get(split) if origin else None
         for row, sample in enumerate(folder.samples(split)):
-            clip = clips[row] if clips and len(clips) == folder.rows(split) else None
+            clip = origin["rows"][split][row] if origin else None
             entries.append(Entry(clip, sample.name, partial(_row, folder, split, row)))
     return FeatureSet(path, folder.modality, tuple(entries), origin)
 
@@ -138,7 +145,8 @@ def matched(a: FeatureSet, b: FeatureSet) -> list[tuple[str, Entry, Entry]]:
         numbered = enumerate(zip(a.entries, b.entries, strict=True))
         return _each_clip_once([(f"row {row}", one, other) for row, (one, other) in numbered])
     raise UnknownFeatures(
-        f"{a.path} and {b.path} have no clip or sample name in common, and {len(a.entries)} and {len(b.entries)} rows;"
+        f"{a.path} and {b.path} have no clip or sample name in common, and {len(a.entries)} and"
+        f" {counted(len(b.entries), 'row')};"
         " compare sets of the same data"
     )
 

@@ -18,6 +18,7 @@ import luigi
 from luigi.parameter import UnconsumedParameterWarning
 from luigi.rpc import RPCError
 
+from pipeline import interrupts
 from pipeline.engine.journal import Event, Journal, OtherJournals
 from pipeline.engine.stage import Stage
 from pipeline.runs.workers import HostFactory
@@ -112,6 +113,7 @@ def prepare_processes(tasks: list[Stage], names: tuple[str, ...]) -> None:
     multiprocessing.set_forkserver_preload(
         ["luigi", "pydantic", "pipeline.runs.forkserver_preload", *(["torch"] if computing else [])]
     )
+    interrupts.start_forkserver()
     luigi.configuration.add_config_path(str(LUIGI))
     warnings.simplefilter("ignore", UnconsumedParameterWarning)  # raised for Luigi's own keys in [core]
 

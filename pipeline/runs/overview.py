@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.wording import counted
 from pipeline.engine.journal import Event, Journal
 from pipeline.engine.stage import Stage
 from pipeline.graph import STAGES
@@ -50,7 +51,10 @@ class Overview:
         total = done + sum(stage.missing for stage in self.stages.values())
         running = [who for stage in self.stages.values() for who in stage.running]
         places = ", ".join(sorted({who.rpartition(" on ")[2] for who in running}))
-        parts = [f"{done} of {total} tasks done", f"{len(running)} running" + (f" on {places}" if places else "")]
+        parts = [
+            f"{done} of {counted(total, 'task')} done",
+            f"{len(running)} running" + (f" on {places}" if places else ""),
+        ]
         if self.videos_per_second is not None:
             parts.append(f"{self.videos_per_second:.1f} videos/s")
         if self.seconds_left is not None:

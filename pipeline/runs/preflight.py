@@ -18,10 +18,12 @@ from pathlib import Path
 import psutil
 
 from extractors.cores import usable_memory
+from pipeline import interrupts
 from pipeline.config import Config
 from pipeline.engine.stage import Stage
 from pipeline.runs.estimate import estimate
 from pipeline.runs.plan import planned
+from pipeline.stages.support.orphans import end_with_run
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +73,9 @@ def look(config: Config, stages: frozenset[str], troubles: Sequence[str] = ()) -
     found = Looked((), ())
     on_gpu = config.compute.device != "cpu" and bool(stages & HEAVY) and not troubles
     if config.files or on_gpu:
+        interrupts.start_forkserver()
         context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with ProcessPoolExecutor(1, context, initializer=end_with_run) as pool:
             found = pool.submit(_look, config, stages, on_gpu).result()
     errors = [*troubles, *found.errors, *_memory(config, stages)]
     return Looked(found.said, tuple(dict.fromkeys(errors)))

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from data.wording import counted
 from pipeline.engine import catalogue
 from pipeline.engine.key import module_digests
 from pipeline.engine.stage import Stage
@@ -121,6 +122,6 @@ def _of_inputs(task: Stage, manifest: Manifest) -> list[str]:
     old = manifest["ingredients"]["inputs"]
     new = {f"{number:04d} {below.stage}": below for number, below in enumerate(task.upstream_tasks)}
     if sorted(old) != sorted(new):
-        return [f"it has {len(new)} inputs instead of {len(old)}"]
+        return [f"it has {counted(len(new), 'input')} instead of {len(old)}"]
     changed = [below for name, below in new.items() if below.complete() and below.content() != old[name]]
     return [f"{below.stage} {below.label} came out otherwise".replace("  ", " ") for below in changed[:MOST_NAMED]]

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 from luigi.task_register import Register
 
+from data.wording import counted
 from pipeline import graph
 from pipeline.config import Config
 from pipeline.engine import catalogue, integrity, miniature
@@ -131,7 +132,7 @@ def _slots_of(config: Config, tasks: list[Stage], devices: str) -> tuple[str, ..
     names = slots.find(devices, config.compute.device, config.compute.threads)
     if config.compute.device != "cpu" and max(computing, default=0) > len(names):
         raise slots.ImpossibleDevices(
-            f"training.processes = {config.training.processes}, but this host offers {len(names)} devices:"
+            f"training.processes = {config.training.processes}, but this host offers {counted(len(names), 'device')}:"
             f" {', '.join(names)}; set training.processes to at most {len(names)}"
         )
     return names

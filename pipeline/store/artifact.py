@@ -86,15 +86,10 @@ class Artifact:
         """Return the manifest, or None if nothing was published. Raises `DamagedManifest` if it is damaged."""
         path = self.folder / "manifest.json"
         try:
-            text = path.read_bytes()
+            manifest = sealed(path)
         except FileNotFoundError:
             return None
-        try:
-            manifest: dict[str, Any] = json.loads(text)
-            seal = manifest.pop("seal")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise DamagedManifest(f"{path} is damaged ({error})") from error
-        if seal != digest(manifest) or manifest["key"] != self.key or manifest["stage"] != self.stage:
+        if manifest["key"] != self.key or manifest["stage"] != self.stage:
             raise DamagedManifest(f"{path} was changed after it was written")
         return manifest
 
@@ -228,6 +223,23 @@ class Artifact:
             shutil.rmtree(self.folder / published["attempt"], ignore_errors=True)
 
 
+def sealed(path: Path) -> dict[str, Any]:
+    """Return the manifest in a file, without its seal.
+
+    Raises `FileNotFoundError`, and `DamagedManifest` if the file does not have its seal or the seal is not that of the
+    other fields.
+    """
+    text = path.read_bytes()
+    try:
+        manifest: dict[str, Any] = json.loads(text)
+        seal, own = manifest.pop("seal"), digest(manifest)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DamagedManifest(f"{path} is damaged ({error})") from error
+    if seal != own or not {"stage", "key", "content", "attempt", "files"} <= manifest.keys():
+        raise DamagedManifest(f"{path} was changed after it was written")
+    return manifest
+
+
 def at(path: Path) -> dict[str, Any] | None:
     """Return the manifest at a path in a store, or None if it is damaged (logs a warning)."""
     artifact = of(path)
@@ -238,7 +250,7 @@ def of(path: Path) -> Artifact | None:
     """Return the artifact that a manifest in a store belongs to, or None if the manifest's key cannot be read."""
     try:
         key = json.loads(path.read_bytes())["key"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Artifact(path.parents[2], path.parents[1].name, str(key))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.wording import counted
 from pipeline.store.artifact import Artifact, StoreError
 
 
@@ -59,7 +60,10 @@ def _of_shards(a: Path, b: Path) -> tuple[str, float | None]:
             apart = np.abs(before.astype(np.float64) - after.astype(np.float64)).max()
             largest = max(largest, float(apart / max(np.abs(before.astype(np.float64)).max(), 1e-30)))
             count = int((before != after).sum())
-            first = first or f"row {id}: {name} differs in {count} of {before.size} values, by at most {apart:.3g}"
+            first = (
+                first
+                or f"row {id}: {name} differs in {count} of {counted(before.size, 'value')}, by at most {apart:.3g}"
+            )
     return (first, largest) if first else ("its attributes are others", None)
 
 

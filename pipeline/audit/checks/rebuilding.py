@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data.wording import counted
 from pipeline.audit.subject import BY_NAME, Node, task_parameters
 from pipeline.engine.build import described_files, implementation_of, job_of
 from pipeline.engine.stage import Stage
@@ -60,7 +61,7 @@ def replayed(order: Order) -> dict[str, Any]:
         found = trained(job, prepare(job.settings.compute), epoch, count, Path(order["original"]))
         steps[f"epoch {epoch + 1}"] = count
         if found != expected:
-            differing.append(f"the weights after {count} steps of epoch {epoch + 1} are others")
+            differing.append(f"the weights after {counted(count, 'step')} of epoch {epoch + 1} are others")
     return {"equal": not differing, "difference": "; ".join(differing), "steps": steps}
 
 

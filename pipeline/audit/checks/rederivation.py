@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.wording import counted, numbered
+from pipeline import interrupts
 from pipeline.audit.subject import BY_NAME, Node, Subject
 from pipeline.audit.verdicts import Check, check
 from pipeline.config import ConfigError
@@ -80,7 +82,11 @@ def rederivation(
         elif not found["equal"]:
             wrong.append(f"{node.name}: {found['difference']}")
     left = len(subject.whole) - len(sample)
-    unchecked = [f"{left} of {len(subject.whole)} artifacts were not built again"] if left else []
+    unchecked = (
+        [f"{left} of {counted(len(subject.whole), 'artifact')} {numbered(left, 'was', 'were')} not built again"]
+        if left
+        else []
+    )
     unchecked += [f"{name}: only {_steps(found['steps'])}" for name, found in done.items() if "steps" in found]
     return check("H", wrong, drift, unknown, unchecked, {"rebuilt": done, "noise_floor": floor})
 
@@ -93,10 +99,13 @@ def rebuilt(subject: Subject, node: Node, steps: int, floor: bool) -> dict[str, 
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _open(f"its training.json cannot be read ({type(error).__name__}: {error})")
     if partly and (processes := node.known["experiment"]["sections"]["training"]["processes"]) > 1:
-        return _open(f"{processes} processes trained it, and one would not give the same bits; {ALL_OF_IT}")
+        return _open(
+            f"{counted(processes, 'process', 'processes')} trained it, and one would not give the same"
+            f" bits; {ALL_OF_IT}"
+        )
     if partly and not replays:
-        return _open(f"its training noted nothing after {steps} steps or fewer; {ALL_OF_IT}")
-    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder:
+        return _open(f"its training noted nothing after {counted(steps, 'step')} or fewer; {ALL_OF_IT}")
+    with tempfile.TemporaryDirectory(prefix="acga-audit-") as folder, interrupts.deleted(folder):
         scratch = Path(folder)
         if missing := _lay_out(subject, node, scratch):
             return _open(missing)
@@ -155,7 +164,7 @@ def _end(node: Node) -> str:
 
 def _steps(steps: Mapping[str, int]) -> str:
     """Describe the steps that were trained again."""
-    return ", ".join(f"{count} steps of {epoch}" for epoch, count in steps.items())
+    return ", ".join(f"{counted(count, 'step')} of {epoch}" for epoch, count in steps.items())
 
 
 def _lay_out(subject: Subject, node: Node, scratch: Path) -> str:

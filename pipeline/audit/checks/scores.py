@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from data.wording import counted
+
 SMOOTH = 1e-6
 COARSE = (0.5, 0.6, 0.7, 0.8, 0.9)
 FINE = tuple(percent / 100 for percent in range(50, 100, 5))
@@ -42,7 +44,7 @@ def unpacked(encoded: Mapping[str, Any]) -> Mask:
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     if filled.size != height * width:
-        raise ValueError(f"run lengths of {filled.size} pixels for a mask of {height} x {width}")
+        raise ValueError(f"run lengths of {counted(filled.size, 'pixel')} for a mask of {height} x {width}")
     return filled.reshape(width, height).T
 
 
@@ -64,12 +66,19 @@ def coco(overlaps: Sequence[tuple[int, int]], confidences: Sequence[float]) -> d
     exact = np.array([common / union if union else 0.0 for common, union in overlaps])
     order = sorted(range(len(ious)), key=lambda place: -confidences[place])
     average = _mean(_average_precision(exact[order] >= at) for at in FINE)
-    return _scores(overlaps, ious, {at: float((ious > at).mean()) for at in COARSE}, average)
+    above = {at: sum(_single(each) > at for each in overlaps) / len(overlaps) for at in COARSE}
+    return _scores(overlaps, ious, above, average)
 
 
 def iou(overlap: tuple[int, int]) -> float:
     """Return the intersection over union; it is 1 for two empty masks."""
     return (overlap[0] + SMOOTH) / (overlap[1] + SMOOTH)
+
+
+def _single(overlap: tuple[int, int]) -> float:
+    """Return the intersection over union as MTTR's evaluator computes it, in float32, widened to float64."""
+    smooth = np.float32(SMOOTH)
+    return float((np.float32(overlap[0]) + smooth) / (np.float32(overlap[1]) + smooth))
 
 
 def _ious(overlaps: Sequence[tuple[int, int]]) -> np.ndarray:

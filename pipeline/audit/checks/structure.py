@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from data.wording import counted
 from extractors.cores import usable_cores
 from pipeline.audit.subject import BY_NAME, Node, Subject, raw
 from pipeline.audit.verdicts import Check, check
@@ -216,7 +217,7 @@ def _of_files(node: Node) -> list[str]:
         if name not in there:
             found.append(f"{node.name}: {name} is missing")
         elif path.stat().st_size != file["bytes"]:
-            found.append(f"{node.name}: {name} has {path.stat().st_size} bytes instead of {file['bytes']}")
+            found.append(f"{node.name}: {name} has {counted(path.stat().st_size, 'byte')} instead of {file['bytes']}")
         elif sha256(path) != file["sha256"]:
             found.append(f"{node.name}: {name} was changed")
         elif content_of(path) != file["content"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from data.defects import RULES
+from data.wording import counted
 from pipeline import config as configs
 from pipeline.commands import options
 from pipeline.config import Config, ConfigError
@@ -48,7 +49,7 @@ def command(
         click.echo(json.dumps({"ok": not found.errors, **document, "rules": found.rules}))
         return options.NO if found.errors else options.DONE
     undecoded = ", videos not decoded (--fast)" if fast else ""
-    click.echo(f"{found.videos} videos, {found.samples} samples{undecoded}")
+    click.echo(f"{counted(found.videos, 'video')}, {counted(found.samples, 'sample')}{undecoded}")
     for line in found.said:
         click.echo(line)
     for rule, hits in found.rules.items():
@@ -56,7 +57,7 @@ def command(
     for error in found.errors:
         click.echo(f"error: {error}")
     count = len(found.errors)
-    click.echo("no errors" if count == 0 else "1 error" if count == 1 else f"{count} errors")
+    click.echo(counted(count, "error") if count else "no errors")
     return options.NO if found.errors else options.DONE
 
 

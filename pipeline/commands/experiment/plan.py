@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from data.wording import counted
 from pipeline import config as configs
 from pipeline.commands import options
 from pipeline.runs import plan, run
@@ -67,12 +68,12 @@ def _in_all(cost: Estimate, workers: int, count: int) -> str:
     known = f"about {duration(cost.seconds)} and {cost.bytes / 2**30:.1f} GiB" if cost.bottleneck else "no estimate"
     bound = f"; {cost.bottleneck} takes longest" if cost.bottleneck else ""
     missing = f"; not counted, never measured here: {', '.join(cost.unknown)}" if cost.unknown else ""
-    return f"with {workers} light and {count} heavy tasks at a time: {known}{bound}{missing}"
+    return f"with {workers} light and {counted(count, 'heavy task')} at a time: {known}{bound}{missing}"
 
 
 def _cost(entry: Mapping[str, Any]) -> str:
     """Return the estimated cost of a stage as text, or an empty string if earlier runs give no estimate."""
-    parts = [f"{entry['videos']:.0f} videos"] if entry["videos"] is not None else []
+    parts = [counted(round(entry["videos"]), "video")] if entry["videos"] is not None else []
     if entry["seconds"] is not None:
         parts += [f"about {entry['seconds']:.0f} s", f"{entry['bytes'] / 2**20:.1f} MiB"]
     return f"  [{', '.join(parts)}]" if parts else ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from data.wording import counted
 from pipeline import config
 from pipeline.commands import options
 from pipeline.engine.progress import Progress
@@ -36,8 +37,12 @@ def command(a: Path, b: Path, clips: int, seed: int, overrides: tuple[str, ...],
         return code
     errors = sorted(found["samples"].items(), key=lambda sample: -(sample[1] or 0))
     differing = [(name, error) for name, error in errors if error != 0]
-    replayed = f"{len(found.get('clips', ()))} clips replayed"
-    click.echo(f"{len(errors)} clips compared, {len(differing)} differ" if errors else replayed)
+    replayed = f"{counted(len(found.get('clips', ())), 'clip')} replayed"
+    click.echo(
+        f"{counted(len(errors), 'clip')} compared, {counted(len(differing), 'differs', 'differ')}"
+        if errors
+        else replayed
+    )
     for name, error in differing[:MOST_PRINTED]:
         click.echo(f"  {name}: " + ("other shape" if error is None else f"largest error {error:.2e}"))
     for key, (of_a, of_b) in found["settings"].items():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from data.wording import counted
 from pipeline.commands import options
 from pipeline.commands.scores import print_scores
 
@@ -25,6 +26,7 @@ def command(truth: Path, predictions: Path, as_json: bool) -> int:
         click.echo(json.dumps(document))
         return options.DONE
     print_scores(document["protocols"])
-    if document["without_prediction"]:
-        click.echo(f"{document['without_prediction']} images have no prediction and count as predicted empty")
+    if absent := document["without_prediction"]:
+        words = counted(absent, "image has no prediction and counts", "images have no prediction and count")
+        click.echo(f"{words} as predicted empty")
     return options.DONE

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from data.wording import counted
 from pipeline import config as configs
 from pipeline.commands import options
 from pipeline.engine.progress import Progress
@@ -56,7 +57,7 @@ def command(
         of_query = [entry for entry in found["masks"] if entry["query"] == query]
         seen = [entry["confidence"] for entry in of_query if entry["confidence"] > 0]
         confidence = f", mean confidence {sum(seen) / len(seen):.2f}" if seen else ""
-        click.echo(f"{query}: seen in {len(seen)} of {len(of_query)} frames{confidence}")
+        click.echo(f"{query}: seen in {len(seen)} of {counted(len(of_query), 'frame')}{confidence}")
     if found["words_without_vector"]:
         click.echo(f"words without a vector: {', '.join(found['words_without_vector'])}")
     click.echo(f"masks, masks.json and overview.png: {to}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from data.wording import counted
 from pipeline import config as configs
 from pipeline.commands import options
 from pipeline.operations import adoption
@@ -34,7 +35,9 @@ def command(
     settings = configs.load(config, overrides)
     if revoke:
         labels = adoption.revoke(settings, store, stage)
-        click.echo(json.dumps({"revoked": labels}) if as_json else f"{len(labels)} artifacts of {stage} revoked")
+        click.echo(
+            json.dumps({"revoked": labels}) if as_json else f"{counted(len(labels), 'artifact')} of {stage} revoked"
+        )
         return options.DONE
     found = adoption.adopt(settings, store, stage, sample, seed, workers)
     equal = found.difference is None

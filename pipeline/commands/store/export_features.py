@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from data.wording import counted
 from pipeline import config as configs
 from pipeline.commands import options
 from pipeline.engine.progress import Progress
@@ -26,6 +27,6 @@ def command(config: Path, to: Path, workers: int, overrides: tuple[str, ...], st
     if as_json:
         click.echo(json.dumps({"to": str(to), **asdict(done)}))
         return options.DONE
-    rows = ", ".join(f"{count} {role} samples" for role, count in done.samples.items())
-    click.echo(f"{to}: {rows} of {done.bytes_per_row} bytes; {done.written} written now")
+    rows = ", ".join(counted(count, f"{role} sample") for role, count in done.samples.items())
+    click.echo(f"{to}: {rows} of {counted(done.bytes_per_row, 'byte')}; {done.written} written now")
     return options.DONE

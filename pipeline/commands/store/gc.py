@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from data.wording import counted
 from pipeline import config as config_file
 from pipeline.commands import options
 from pipeline.operations import garbage
@@ -36,7 +37,7 @@ def command(
     settings = [config_file.load(path, overrides) for path in configs]
     if pin or unpin:
         count = garbage.pin(settings, store, pin)
-        click.echo(json.dumps({"pinned" if pin else "unpinned": count}) if as_json else f"{count} artifacts")
+        click.echo(json.dumps({"pinned" if pin else "unpinned": count}) if as_json else counted(count, "artifact"))
         return options.DONE
     found = garbage.collect(settings, store, delete, evict)
     if as_json:
@@ -53,9 +54,13 @@ def _document(found: garbage.Collected) -> options.Document:
     }
 
 
+def _counted(count: int, kind: str) -> str:
+    return counted(count, "attempt") if kind == "attempts" else f"{count} {kind}"
+
+
 def _print(found: garbage.Collected, deleted: bool) -> None:
     for stage, kinds in found.items():
-        counts = [f"{len(each.folders)} {kind} ({each.bytes / 2**20:.1f} MiB)" for kind, each in kinds.items()]
+        counts = [f"{_counted(len(each.folders), kind)} ({each.bytes / 2**20:.1f} MiB)" for kind, each in kinds.items()]
         click.echo(f"{stage:15}  {', '.join(counts)}")
     unneeded = [kinds[kind] for kinds in found.values() for kind in garbage.GARBAGE if kind in kinds]
     total = sum(each.bytes for each in unneeded) / 2**20

@@ -20,6 +20,7 @@ import numpy as np
 from data.defects import RULES
 from data.letterbox import Letterbox
 from data.masks import decode_rle
+from data.wording import counted
 from extractors.shards.sample_table import Sample, read_sample_table
 from extractors.shards.shard import ShardReader
 from models.training.sampling import shuffled
@@ -137,7 +138,9 @@ def _networks(job: StageJob) -> list[NetworkFacts]:
         for folder in job.inputs.get(f"TrainedModel.{stream}", ()):
             training = json.loads((folder / "training.json").read_bytes())
             count = len(training["epochs"])
-            origin = f"trained for {count} epochs" if training["origin"] == "trained" else "from a checkpoint"
+            origin = (
+                f"trained for {counted(count, 'epoch')}" if training["origin"] == "trained" else "from a checkpoint"
+            )
             text = f"{stream} network {origin}, trunk weights: {training['weights']}"
             found.append({"epochs": training["epochs"], "trunk": training["trunk"], "text": text})
     return found

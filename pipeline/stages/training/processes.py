@@ -39,7 +39,8 @@ def train_together(job: TrainingJob, processes: int) -> tuple[EpochLoss, ...]:
     description.write_text(json.dumps(document(job)), encoding="utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [*launcher, "-m", "pipeline.stages.training.processes", str(description)]
-    ended = subprocess.run(command, check=False, preexec_fn=end_with_parent)
+    # In a session of its own a signal to the command's processes does not reach it: torchrun would report each.
+    ended = subprocess.run(command, check=False, preexec_fn=end_with_parent, start_new_session=True)
     if ended.returncode:
         raise ProcessesFailed(
             f"one of {processes} training processes failed (exit code {ended.returncode}); what it said is above. Run"

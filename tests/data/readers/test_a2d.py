@@ -137,7 +137,7 @@ def test_labelled_frames_that_differ_from_the_declared_ones_are_counted(tmp_path
     [
         ("Release/videoset.csv", "videoset.csv"),
         ("a2d_annotation.txt", "text_annotations"),
-        ("Release/clips320H/-abcdefghij.mp4", "1 of 1 videos are missing, first -abcdefghij"),
+        ("Release/clips320H/-abcdefghij.mp4", "1 of 1 video is missing, first -abcdefghij"),
         ("a2d_annotation_with_instances/-abcdefghij/*.h5", "video -abcdefghij: no labelled frame"),
     ],
 )
@@ -265,7 +265,7 @@ def test_an_annotation_file_that_is_not_one_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="no such file"):
         a2d.read_instances(path, 4, 6)
     write_masks(path, np.ones((1, 4, 6), np.uint8), [0, 1])
-    with pytest.raises(MalformedAnnotations, match="1 masks for 2 instance ids"):
+    with pytest.raises(MalformedAnnotations, match="1 mask for 2 instance ids"):
         a2d.read_instances(path, 4, 6)
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(MalformedAnnotations, match="not a readable HDF5 file"):

@@ -111,8 +111,8 @@ def test_a_list_names_the_labelled_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chosen", "says"),
     [
-        ({NAME: (1, 2, 3)}, "no row for 1 videos, first b_walk"),
-        ({NAME: (1, 2, 3), "b_walk": (1, 2, 3), "c": (1, 2, 3)}, "1 videos that puppet_mask does not hold, first c"),
+        ({NAME: (1, 2, 3)}, "no row for 1 video, first b_walk"),
+        ({NAME: (1, 2, 3), "b_walk": (1, 2, 3), "c": (1, 2, 3)}, "1 video that puppet_mask does not hold, first c"),
         (
             {NAME: (1, 2, 3), "b_walk": (1, 2, 16)},
             "video b_walk: frames 1, 2, 16 of 16, .*last mask is that of frame 15",
@@ -163,7 +163,7 @@ def test_unknown_splits_and_exclusions_and_empty_listings_are_errors(tmp_path: P
         jhmdb.read(tmp_path, "train", {})
     with pytest.raises(UnknownExclusion, match="typo"):
         jhmdb.read(tmp_path, "test", {"typo": "no reason"})
-    with pytest.raises(EmptyAnnotations, match="2 videos, 1 sentences"):
+    with pytest.raises(EmptyAnnotations, match=r"2 videos, 1 sentence\)"):
         jhmdb.read(tmp_path, "test", {NAME: "the only one"})
 
 

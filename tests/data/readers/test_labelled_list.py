@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from malformed import anything, mutated
 
 from data.readers import labelled_list
 from data.readers.annotations import MalformedLabelledList, MissingFile
@@ -59,6 +61,15 @@ def changed(position: int, value: object) -> list[Any]:
         (changed(1, f"a/{PULLUP}/00002.jpg"), "row 0: the picture"),
         (changed(1, f"a/{PULLUP}/00000.png"), "row 0: frame 0 of 40; expected 1 to 40"),
         (changed(3, 1), "row 0: frame 2 of 1"),
+        (changed(3, 10**30), "row 0: 10000000.* frames; expected 99999 or fewer"),
+        (changed(4, None), "row 0: .*expected .video, picture"),
+        ([None], "row 0: null; expected .video, picture"),
+        ([[[]] * 5], "row 0: .*expected .video, picture"),
+        ('[{"a": 1, "a": 2}]', r"\[0\]: the key 'a' is there twice"),
+        ("[NaN]", r"\[0\]: NaN"),
+        ('[["\\ud800"]]', "half of a surrogate pair"),
+        ("[" + "9" * 5000 + "]", "thousands of digits"),
+        ([["[" * 9] * 10**5], "row 0: a list of 100000 entries"),
         (changed(3, 39), rf"video {PULLUP}: frames \[2, 8, 18\] of \[39, 40\]; expected 3"),
         (ROWS[:2], r"frames \[2, 8\] of \[40\]; expected 3"),
         ([*ROWS, row(PULLUP, 20, 40)], "expected 3 different ones"),
@@ -67,6 +78,25 @@ def changed(position: int, value: object) -> list[Any]:
 )
 def test_a_list_of_another_form_is_an_error_that_names_the_row(tmp_path: Path, document: Any, says: str) -> None:
     with pytest.raises(MalformedLabelledList, match=says):
+        read(tmp_path, document)
+
+
+@given(mutated([*ROWS, *(row("b", number, 16) for number in (16, 1, 9))]))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_mutated_list_is_believed(tmp_path: Path, found: tuple[tuple[Any, ...], Any, Any]) -> None:
+    place, _, document = found
+    try:
+        read(tmp_path, document)
+    except MalformedLabelledList as error:
+        assert "\n" not in str(error) and len(str(error)) < 600
+    else:  # the paths of the masks and the sentences are not used, but are texts
+        assert place[-1] in (2, 4) and isinstance(document[place[0]][place[1]], str)
+
+
+@given(anything())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_is_no_list(tmp_path: Path, document: Any) -> None:
+    with pytest.raises(MalformedLabelledList):
         read(tmp_path, document)
 
 

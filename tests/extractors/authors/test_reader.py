@@ -133,7 +133,7 @@ def test_the_text_files_may_have_quotes_blank_lines_more_columns_and_any_line_en
         ('a,1,2\n"b,1,2\n', r"line \d: no CSV in UTF-8 \(unexpected end of data"),
         (
             "a,1,2\n",
-            r"found \(2, 1, 6, 4, 2, 2\) float32; expected \(1, 1, C, T, h, w\) .* with the 1 rows of test.txt",
+            r"found \(2, 1, 6, 4, 2, 2\) float32; expected \(1, 1, C, T, h, w\) .* with the 1 row of test.txt",
         ),
         ("", r"expected \(0, 1, C"),
     ],

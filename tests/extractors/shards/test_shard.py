@@ -134,7 +134,7 @@ def test_any_values_and_ids_survive(
 def test_an_unwritten_row_an_error_and_a_wrong_row_leave_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with (
-        pytest.raises(IncompleteShard, match="1 of 3 rows were not written, first 1"),
+        pytest.raises(IncompleteShard, match="1 of 3 rows was not written, first 1"),
         ShardWriter(path, 3, ARRAYS, {}) as shard,
     ):
         shard.write(0, "a", **row(0))

@@ -197,7 +197,7 @@ def test_what_makes_no_flow_is_refused():
     for bound in (0.0, -20.0, float("nan"), float("inf")):
         with pytest.raises(ImpossibleBound, match=f"bound {bound}"):
             flow_fields(frames, None, "dis", bound)
-    with pytest.raises(NoMotion, match="1 frames and none after it"):
+    with pytest.raises(NoMotion, match="1 frame and none after it"):
         flow_fields(frames[:1], None, "dis", 20.0)
     with pytest.raises(NoMotion, match="0 frames and one after it"):
         flow_fields(frames[:0], frames[0], "dis", 20.0)

@@ -70,7 +70,7 @@ def test_four_of_sixteen_frames_are_the_centres_of_quarters():
 @settings(deadline=None)
 def test_chosen_frames_are_different_and_evenly_spaced(length, frames):
     if length < frames:
-        with pytest.raises(WrongFrameCount, match=rf"{length} frames.*{frames}"):
+        with pytest.raises(WrongFrameCount, match=rf"{length} frames?:.*{frames}"):
             frame_choice(length, frames)
         return
     chosen = frame_choice(length, frames)
@@ -231,7 +231,7 @@ def test_what_does_not_exist_is_refused_with_what_does(small: ResNet):
         ResNet(18, 0)
     with pytest.raises(UnknownTap, match=r"'mixed_4e'.*layer3\.0"):
         small.trunk(clips(1, 2, 32).float(), "mixed_4e")
-    with pytest.raises(WrongFrameCount, match="clip of 1 frames: expected at least the 2"):
+    with pytest.raises(WrongFrameCount, match="clip of 1 frame: expected at least the 2"):
         small.trunk(clips(1, 1, 32).float())
 
 

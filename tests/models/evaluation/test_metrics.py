@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as rle
 
 from data.letterbox import Letterbox
+from models.evaluation.bootstrap import Samples
 from models.evaluation.metrics import (
     FrameSizeMismatch,
     NoSamples,
@@ -19,7 +20,9 @@ from models.evaluation.metrics import (
     coco_prediction,
     coco_scores,
     overlap,
+    precision_above,
 )
+from pipeline.audit.checks import scores as scores_of_audit
 
 THREE = Letterbox(3, 3, 3)
 
@@ -41,6 +44,12 @@ def naive_average_precision(ious: list[float], confidences: list[float]) -> floa
             levels.append(reached.max() if len(reached) else 0.0)
         averages.append(np.mean(levels))
     return float(np.mean(averages))
+
+
+def of_evaluator(intersection: int, union: int) -> float:
+    """Return the IoU that the evaluator of MTTR compares with its thresholds, by its own steps in torch."""
+    areas = torch.tensor([intersection, union]).float() + 1e-6
+    return float((areas[0] / areas[1]).item())
 
 
 masks = arrays(np.uint8, (4, 5), elements=st.integers(0, 1))
@@ -106,6 +115,42 @@ def test_an_iou_at_a_threshold_reaches_it():
     assert acga_scores([Overlap(7, 10)]).precision["0.7"] == 1
 
 
+@pytest.mark.parametrize(
+    ("intersection", "union", "threshold", "above"),
+    [
+        (300, 600, "0.5", False),  # exact in float32
+        (1, 2, "0.5", True),  # the evaluator's 1e-6 decides for masks of few pixels
+        (3, 5, "0.6", True),
+        (300, 500, "0.6", True),  # the float32 number next to 0.6 lies above it
+        (299, 500, "0.6", False),
+        (700, 1000, "0.7", False),  # that next to 0.7 lies below it
+        (800, 1000, "0.8", True),
+        (900, 1000, "0.9", False),
+    ],
+)
+def test_an_iou_on_a_threshold_counts_in_coco_as_in_the_evaluator_and_always_in_acga(
+    intersection: int, union: int, threshold: str, above: bool
+) -> None:
+    found = [Overlap(intersection, union)]
+    assert (of_evaluator(intersection, union) > float(threshold)) is above  # so the numbers above are right
+    assert precision_above(found)[threshold] == above
+    assert acga_scores(found).precision[threshold] == (intersection / union >= float(threshold))
+
+
+@given(st.lists(st.integers(1, 5000).flatmap(lambda union: st.tuples(st.integers(0, union), st.just(union)))))
+@settings(max_examples=200, deadline=None)
+def test_all_who_count_ious_count_them_as_the_evaluator_does(areas: list[tuple[int, int]]) -> None:
+    areas = [*areas, (1, 2), (30, 50), (70, 100)]
+    overlaps = [Overlap(*each) for each in areas]
+    expected = {str(at): np.mean([of_evaluator(*each) > at for each in areas]) for at in (0.5, 0.6, 0.7, 0.8, 0.9)}
+    assert precision_above(overlaps) == pytest.approx(expected, abs=1e-12)
+    assert scores_of_audit.coco(areas, [0.5] * len(areas))["precision"] == pytest.approx(expected, abs=1e-12)
+    weights = np.ones(len(areas), np.int64)
+    parts = (np.array([each.iou for each in overlaps]), *np.array(areas).T, np.full(len(areas), 0.5))
+    drawn = Samples(*parts).scores(weights)
+    assert {at: drawn[f"precision {at}"] for at in expected} == pytest.approx(expected, abs=1e-12)
+
+
 def test_the_same_masks_score_differently_in_the_two_protocols():
     truth = encoded([[1, 1, 0], [0, 0, 0], [0, 0, 0]])
     wrong = encoded([[0, 0, 0], [0, 0, 0], [0, 1, 1]])
@@ -131,7 +176,8 @@ def test_scores_agree_with_numpy_and_do_not_depend_on_order(pairs, random):
     for scores in (acga, coco):
         assert scores.mean_iou == pytest.approx(np.mean(ious))
         assert scores.overall_iou == pytest.approx(sum(both) / sum(either) if sum(either) else 1)
-    assert coco.precision == {str(level): np.mean([iou > level for iou in ious]) for level in (0.5, 0.6, 0.7, 0.8, 0.9)}
+    single = [of_evaluator(common, union) for common, union in zip(both, either, strict=True)]
+    assert coco.precision == {str(at): np.mean([iou > at for iou in single]) for at in (0.5, 0.6, 0.7, 0.8, 0.9)}
     # For pycocotools an empty mask overlaps nothing, an empty one neither.
     overlapping = [common / union if union else 0 for common, union in zip(both, either, strict=True)]
     assert coco.map == pytest.approx(naive_average_precision(overlapping, confidences))
@@ -179,7 +225,7 @@ def test_nothing_to_score_is_refused():
 
 
 def test_unequal_counts_are_refused():
-    with pytest.raises(UnequalCounts, match="1 predictions, 0 confidences"):
+    with pytest.raises(UnequalCounts, match="1 prediction, 0 confidences and 1 truth:"):
         coco_scores([encoded([[1]])], [], [encoded([[1]])])
 
 

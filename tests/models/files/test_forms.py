@@ -91,7 +91,7 @@ def test_a_classifier_that_is_not_used_becomes_zeros(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[State], object], str]] = {
     "a resnet": (lambda s: resnet().state_dict(), "looks like a ResNet; expected I3D"),
     "trained": (lambda s: {f"video.{name}": tensor for name, tensor in s.items()}, "give it as model.checkpoint"),
-    "unknown": (lambda s: {"blocks.0.weight": torch.zeros(3, 4)}, r"1 tensors such as 'blocks.0.weight' \(3, 4\)"),
+    "unknown": (lambda s: {"blocks.0.weight": torch.zeros(3, 4)}, r"1 tensor such as 'blocks.0.weight' \(3, 4\)"),
     "empty": (lambda s: {}, "holds nothing"),
     "an entry": (lambda s: s | {"epoch": 3}, "under 'epoch' a int"),
     "a list": (lambda s: [1], "holds a list"),

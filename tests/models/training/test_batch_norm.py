@@ -63,7 +63,7 @@ def test_two_processes_normalise_as_one_does(tmp_path):
     assert all(part["half"].dtype == torch.bfloat16 for part in parts)
     for rank in range(2):
         (told,) = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert "over 1 values a channel" in told
+        assert "over 1 value a channel" in told
 
 
 def case(count: int, generator: Generator) -> dict[str, torch.Tensor]:

@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import PROJECT, Acga, Finished, Run
+from namespaces import in_namespace
 from stores import EVERYTHING, data_files, journals
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -219,14 +220,6 @@ subprocess.run(["cp", "-a", f"{folder}/store", f"{folder}-kept"], check=True)
 """
 
 
-def in_namespace(script: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run Python where file systems may be mounted."""
-    if subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=900)
-
-
 def test_on_a_disk_that_grows_every_run_goes_a_little_further(acga: Acga, finished: Run, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -324,8 +317,12 @@ def test_a_lost_scheduler_ends_the_run_and_the_next_completes(acga: Acga, finish
     ):
         scheduler.kill()
         begun = time.monotonic()
+        assert process.stderr is not None
+        errors = process.stderr.read()
         assert process.wait(timeout=120) in (0, 3)
         assert time.monotonic() - begun < 90
+        told = [line for line in errors.splitlines() if line.startswith("acga: ")]
+        assert "Traceback" not in errors and len(told) == (process.returncode == 3), errors
     with luigid(tmp_path) as (address, _):
         acga.run(store, "--scheduler", address)
     assert data_files(store) == data_files(finished.store)
