@@ -129,7 +129,7 @@ def _columns(path: Path, rows: list[tuple[int, list[str]]], problems: Problems) 
         problems.add(path.name, "the file is empty", f"begin it with a line {','.join(REQUIRED)}")
     for name in (name for name in REQUIRED if rows and name not in columns):
         problems.add(f"{path.name}, line {rows[0][0]}", f"no column {name}", f"name the columns {','.join(REQUIRED)}")
-    for name in columns:
+    for name in dict.fromkeys(columns):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"remove it; known are {', '.join(known)}"

@@ -9,7 +9,7 @@ import torch
 
 from data.records import split_label
 from extractors.shards.shard import ShardReader
-from models.training.pretraining import LabelledClips
+from models.training.pretraining import UNKNOWN_ACTOR, LabelledClips
 
 
 class NoLabelledClips(ValueError):
@@ -47,6 +47,12 @@ class StoredClips:
     def __len__(self) -> int:
         return len(self._clips)
 
+    @property
+    def unnamed(self) -> tuple[int, int]:
+        """Return the number of instances of these clips without a label, and of all."""
+        labels = [label for shard, _, clip in self._clips for _, label in self._labels[shard][clip]]
+        return labels.count(0), len(labels)
+
     def batch(self, indices: Sequence[int]) -> LabelledClips:
         """Return the clips at these positions, in this order."""
         clips, actors, actions = [], [], []
@@ -63,12 +69,12 @@ class StoredClips:
         )
 
     def _cells(self, shard: int, clip: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the actor and the action of each cell; 0 if the cell has none."""
+        """Return the actor and the action of each cell; 0 if the cell has none, UNKNOWN_ACTOR if it has no name."""
         grid = self._masks[shard].shape("small")
         actors, actions = np.zeros(grid, np.int64), np.zeros(grid, np.int64)
         for row, label in self._labels[shard][clip]:
             covered = self._masks[shard].read("small", row).astype(bool)
             actor, action = split_label(label)
-            actors[covered] = actor
+            actors[covered] = actor or UNKNOWN_ACTOR
             actions[covered] = action
         return actors, actions

@@ -97,8 +97,8 @@ def _with_following(clip: tuple[int, ...], usable: int) -> tuple[int, ...]:
 
 
 def _rules(video: Source, count: int) -> tuple[str, ...]:
-    """Return the rules that the number of frames matches; for folders of PNG files the listing reports them."""
-    if count == video.frames or video.path.is_dir():
+    """Return the rules that the number of frames matches; for folders of pictures the listing reports them."""
+    if count == video.frames or not video.frames or video.path.is_dir():
         return ()
     return ("beyond_last_mask" if video.last else "frame_count",)
 

@@ -1,7 +1,8 @@
 """Pretraining of the I3D trunk on the actor and action labels of the clips, for use without Kinetics weights.
 
 A 1x1 convolution on the time mean of `mixed_4f` classifies the actor and the action in every cell of 16 x 16 pixels;
-A2D's annotation files contain both labels. The convolution is discarded afterwards.
+A2D's annotation files contain both labels. Where a data set has none, the cells of its masks are only told from the
+background. The convolution is discarded afterwards.
 """
 
 import logging
@@ -21,6 +22,7 @@ from models.backbones.i3d import HEAD, I3D, to_unit_range
 from models.training.sampling import prefetched, shuffled
 
 ACTORS = 8  # 0 background, 1..7 the actors
+UNKNOWN_ACTOR = -1  # an actor that the data set does not name
 ACTIONS = 10  # 0 background or unknown, 1..9 the actions
 COLOUR_LEVELS = 3  # levels of each of red, green and blue
 COLOURS = COLOUR_LEVELS**3
@@ -54,7 +56,8 @@ class PretrainingSettings:
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """RGB clips and, per cell of 16 x 16 pixels, the actor (0: background) and the action (0: none or unknown)."""
+    """RGB clips and, per cell of 16 x 16 pixels, the actor (0: background, -1: one without a name) and the action (0:
+    none or unknown)."""
 
     clips: UInt8[Tensor, "b t s s 3"]
     actors: Int64[Tensor, "b h w"]
@@ -139,8 +142,8 @@ def cell_loss(
 ) -> Float[Tensor, ""]:
     """Return the sum of the cross entropies of actors, of actions (where known) and of colours (where an actor is).
 
-    The loss of actors weights the foreground by `foreground_weight`; the loss of colours is multiplied by
-    `colour_weight`. Raises ClipSizeMismatch.
+    The loss of actors weights the foreground by `foreground_weight`, and the loss of colours by `colour_weight`. Raises
+    ClipSizeMismatch.
     """
     clips = to_unit_range(batch.clips)
     maps = classifier(i3d.head(i3d.trunk(clips)).mean(2))
@@ -150,14 +153,32 @@ def cell_loss(
             f"{CELL} pixels for clips of {tuple(clips.shape[-2:])} pixels. Make the labels at that size."
         )
     actors, actions, colours = maps.split([ACTORS, ACTIONS, COLOURS], dim=1)
-    weight = torch.full((ACTORS,), settings.foreground_weight, device=maps.device, dtype=maps.dtype)
-    weight[0] = 1
-    loss = functional.cross_entropy(actors, batch.actors, weight=weight)
+    loss = actor_loss(actors, batch.actors, settings.foreground_weight)
     loss = loss + mean_where(functional.cross_entropy(actions, batch.actions, reduction="none"), batch.actions > 0)
     if settings.colour_weight:
         surprise = functional.cross_entropy(colours, colour_classes(clips), reduction="none")
-        loss = loss + settings.colour_weight * mean_where(surprise, batch.actors > 0)
+        loss = loss + settings.colour_weight * mean_where(surprise, batch.actors != 0)
     return loss
+
+
+def actor_loss(
+    maps: Float[Tensor, "b actors h w"], actors: Int64[Tensor, "b h w"], foreground_weight: float
+) -> Float[Tensor, ""]:
+    """Return the mean cross entropy of the actors, in which a cell of an actor weighs `foreground_weight`.
+
+    For a cell of an unknown actor, the probability is that of all actors together, so that it is only told from the
+    background.
+    """
+    weight = torch.full((ACTORS,), foreground_weight, device=maps.device, dtype=maps.dtype)
+    weight[0] = 1
+    unknown = actors == UNKNOWN_ACTOR
+    if not unknown.any():
+        return functional.cross_entropy(maps, actors, weight=weight)
+    logs = functional.log_softmax(maps, dim=1)
+    named = functional.nll_loss(logs, actors.clamp(min=0), reduction="none")
+    surprise = torch.where(unknown, -logs[:, 1:].logsumexp(1), named)
+    weights = weight[actors.clamp(min=0)].where(~unknown, weight[1])
+    return (weights * surprise).sum() / weights.sum()
 
 
 def colour_classes(clips: Float[Tensor, "b 3 t s s"]) -> Int64[Tensor, "b h w"]:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data import datasets, published
-from data.records import Listing, Video
+from data.readers.sentence_table import BadFolder
+from data.records import Listing, Query, Video
+from data.wording import counted
 from pipeline import interrupts
 from pipeline.config import Config
 from pipeline.engine import catalogue
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A video to examine; `instances` lists the instance that each of its sentences refers to, one per sentence."""
+    """A video to examine, with the sentences that speak of it."""
 
     kind: str
     video: Video
-    instances: tuple[int, ...]
+    queries: tuple[Query, ...]
+    words: int  # of a sentence that are read
     length: int
     limit_seconds: float  # time limit of decoding; 0: the video is not decoded
 
@@ -75,6 +78,9 @@ def check(config: Config, roots: dict[str, Path], fast: bool, workers: int) -> F
         for split in sorted({role.split for role in config.sets.values() if role.dataset == name}):
             try:
                 listings[split] = catalogue.listing(section, roots[name], split)
+            except BadFolder as error:  # the splits of a folder share its problems
+                errors += [finding for finding in error.findings if finding not in errors]
+                continue
             except (OSError, ValueError) as error:
                 errors.append(f"{name}, {split}: {error}")
                 continue
@@ -108,12 +114,12 @@ def last_frame(kind: str, video: Video) -> int:
 
 
 def _tasks(kind: str, listing: Listing, config: Config, fast: bool) -> Iterator[Task]:
-    spoken_of: dict[str, list[int]] = {}
+    spoken_of: dict[str, list[Query]] = {}
     for query in listing.queries:
-        spoken_of.setdefault(query.video, []).append(query.instance)
-    limit = 0.0 if fast else config.frames.limit_seconds
+        spoken_of.setdefault(query.video, []).append(query)
+    limit, words = 0.0 if fast else config.frames.limit_seconds, config.text.words
     for video in listing.videos:
-        yield Task(kind, video, tuple(spoken_of.get(video.id, ())), config.frames.length, limit)
+        yield Task(kind, video, tuple(spoken_of.get(video.id, ())), words, config.frames.length, limit)
 
 
 def _examined(tasks: Sequence[Task], workers: int, name: str) -> Iterator[Examined]:
@@ -129,6 +135,7 @@ def _examined(tasks: Sequence[Task], workers: int, name: str) -> Iterator[Examin
 def _examine(task: Task) -> Examined:
     errors: list[str] = []
     rules: list[str] = []
+    met: set[Query] = set()
     samples = 0
     video = task.video
     for frame in video.labelled:
@@ -137,14 +144,31 @@ def _examine(task: Task) -> Examined:
         except (OSError, ValueError) as error:
             errors.append(str(error))
             continue
-        shown = [instance for instance in task.instances if instance in found.ids]
-        rules += [*found.hits, *["absent_instance"] * (len(task.instances) - len(shown))]
+        asked = [query for query in task.queries if query.frames is None or frame.number in query.frames]
+        shown = [query for query in asked if query.instance in found.ids]
+        rules += [*found.hits, *["absent_instance"] * (len(asked) - len(shown))]
         samples += len(shown)
+        met.update(shown)
+        if task.kind == "folder" and not found.masks.any():
+            errors.append(f"{frame.path}: no instance in frame {frame.number}; remove the file, or draw what it shows")
+    if task.kind == "folder":
+        errors += [message for query in task.queries for message in _misfits(query, query in met, task.words)]
     if task.limit_seconds:
-        refusal, met = _decoded(task)
+        refusal, of_video = _decoded(task)
         errors += [refusal] if refusal else []
-        rules += met
+        rules += of_video
     return Examined(samples, tuple(errors), tuple(rules))
+
+
+def _misfits(query: Query, met: bool, words: int) -> Iterator[str]:
+    """Yield what is wrong with a sentence of a data set of one's own, in which nothing should be left out silently."""
+    from extractors.text.sentences import tokens
+
+    where = f"sentences.csv, line {query.row}"
+    if not met:
+        yield f"{where}: instance {query.instance} of {query.video} is in none of its masks; correct the number"
+    if (count := len(tokens(query.text))) > words:
+        yield f"{where}: {counted(count, 'word')}; text.words = {words} reads the first: shorten it or raise that"
 
 
 def _decoded(task: Task) -> tuple[str, tuple[str, ...]]:

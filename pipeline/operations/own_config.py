@@ -7,8 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.datasets import NO_SHARE
+from data.readers import folder
+from data.wording import counted
+from extractors.text.sentences import tokens
 from pipeline import config as configs
-from pipeline.config import Config
+from pipeline.config import Config, ConfigError
 from pipeline.experiments import shipped
 from pipeline.experiments.layers import Layers
 from pipeline.sections.dataset.datasets import GENERATED
@@ -17,8 +21,12 @@ Tables = dict[str, dict[str, Any]]
 """The values of a config: name of a table in TOML -> key -> value."""
 
 COLUMN = 44
+CELL = 32  # pixels, of which the size of frames is a multiple
+LARGEST_SIZE = 256  # pixels, of what is fitted to a data set; training at 512 takes four times as long
+VIDEOS_A_SHARD = 50
 ROOTS = {
     "a2d": "the folder that holds Release/ and the annotation files",
+    "folder": "the folder that holds sentences.csv, videos/ and masks/",
     "jhmdb": "the folder that holds jhmdb_annotation.txt, puppet_mask/ and the videos",
     "reference": "a folder in the layout of the authors' code: train.txt, test.txt and the HDF5 files",
 }
@@ -61,12 +69,17 @@ def toml(tables: Tables, origins: Mapping[str, str]) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-def template(name: str, file: Path) -> str:
+def template(name: str, file: Path, data: Path | None = None) -> str:
     """Return the text of a config that extends a shipped one: the keys to fill in, each with what to give.
 
-    Raises `ConfigError` if no experiment of that name is shipped.
+    `data` is the folder of a data set of one's own, to which sizes and shards are fitted. Raises `ConfigError` if no
+    experiment of that name is shipped, or `data` is given for another one than "folder"; `BadFolder` with all that is
+    wrong in the folder.
     """
     config, found = configs.read(shipped.named(name), ())
+    kinds = {section.kind for section in config.datasets.values()}
+    if data is not None and kinds != {"folder"}:
+        raise ConfigError(f"--data {data}: {name} has no data set of one's own; give --from folder")
     own = _comment(file.name)
     lines = [
         f"# What {name} says (`acga configs`), but for the keys below. `acga config {own}` prints all keys, and",
@@ -78,11 +91,14 @@ def template(name: str, file: Path) -> str:
     for dataset, section in config.datasets.items():
         if section.root != GENERATED:
             table = f"dataset.{dataset}" if named else "dataset"
-            tables[table] = [_line("root", section.root, ROOTS[section.kind])]
+            root = section.root if data is None else str(data)
+            tables[table] = [_line("root", root, ROOTS[section.kind])]
     for key, text in {"text.vectors": VECTORS, **WEIGHTS}.items():
         if key in config.files:
             table, _, entry = key.partition(".")
             tables.setdefault(table, []).append(_line(entry, config.files[key], text))
+    for table, key, value, text in () if data is None else _fitted(data, config):
+        tables.setdefault(table, []).append(_line(key, value, text))
     tables["model"] = [_line("checkpoint", config.model.checkpoint, 'a trained network, which is tested; "" to train')]
     tables["compute"] = [_line("device", config.compute.device, '"cuda" or "cpu"')]
     for table, entries in tables.items():
@@ -90,7 +106,21 @@ def template(name: str, file: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(key: str, value: str, text: str) -> str:
+def _fitted(data: Path, config: Config) -> Iterator[tuple[str, str, int, str]]:
+    """Yield the table, key and value of what is fitted to a folder of data, and why the value is that."""
+    if not data.is_dir():
+        raise ConfigError(f"--data {data}: no such folder; give the one that holds sentences.csv, videos/ and masks/")
+    found = folder.read(data, "all", {}, NO_SHARE)
+    side = max(max(video.height, video.width) for video in found.videos)
+    size = min(LARGEST_SIZE, -(-side // CELL) * CELL)
+    longest = max(len(tokens(query.text)) for query in found.queries)
+    yield "dataset", "shards", -(-len(found.videos) // VIDEOS_A_SHARD), counted(len(found.videos), "video")
+    yield "frames", "size", size, f"px; the longest side of a video has {side}, the paper's size is 512"
+    if longest > config.text.words:
+        yield "text", "words", longest, "the longest sentence"
+
+
+def _line(key: str, value: str | int, text: str) -> str:
     return f"{f'{key} = {_value(value)}':{COLUMN}}  # {text}"
 
 

@@ -16,6 +16,8 @@ from pipeline.engine import catalogue
 from pipeline.operations import check
 from pipeline.runs import run
 
+SHOWN = 50  # errors
+
 
 @options.command("check", "acga check a2d --sheet sheet.png --video T6bNPuKV-wY")
 @options.config
@@ -54,9 +56,11 @@ def command(
         click.echo(line)
     for rule, hits in found.rules.items():
         click.echo(f"{rule:22} {hits:6}  {RULES[rule].detects}: {RULES[rule].done}")
-    for error in found.errors:
-        click.echo(f"error: {error}")
     count = len(found.errors)
+    for error in found.errors[:SHOWN]:
+        click.echo(f"error: {error}")
+    if count > SHOWN:
+        click.echo(f"and {counted(count - SHOWN, 'error')} more; --json has all of them")
     click.echo(counted(count, "error") if count else "no errors")
     return options.NO if found.errors else options.DONE
 
@@ -74,4 +78,4 @@ def _write_sheet(settings: Config, roots: dict[str, Path], config: Path, sheet: 
                     frames = settings.frames
                     contact_sheet.write(sheet, section.kind, video, last, frames.length, frames.limit_seconds)
                     return
-    raise ConfigError(f"--video {wanted}: no such video in the sets of {config}; see videoset.csv")
+    raise ConfigError(f"--video {wanted}: no such video in the sets of {config}; see `acga check`")

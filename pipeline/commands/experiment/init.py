@@ -15,9 +15,12 @@ from pipeline.operations import own_config
 @options.document_command("init", "acga init my.toml --from a2d")
 @click.argument("file", type=options.PATH, metavar="FILE")
 @click.option("--from", "name", required=True, metavar="NAME", help="The shipped experiment that it extends.")
-def command(file: Path, name: str, as_json: bool) -> int:
+@click.option(
+    "--data", type=options.PATH, metavar="DIR", help="A data set of one's own, to which --from folder is fitted."
+)
+def command(file: Path, name: str, data: Path | None, as_json: bool) -> int:
     """Write FILE, a config that extends a shipped experiment and has the keys to fill in, each with what to give."""
-    text = own_config.template(name, file)
+    text = own_config.template(name, file, data)
     if file.suffix != ".toml":
         raise ConfigError(f"{file}: a config is a TOML file; give a name that ends in .toml")
     try:

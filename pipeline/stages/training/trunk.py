@@ -7,7 +7,9 @@ pretraining.json    the mean loss of each epoch
 from __future__ import annotations
 
 import json
+import logging
 
+from data.wording import counted
 from extractors.shards.labelled_clips import StoredClips
 from models.backbones.i3d import I3D
 from models.files.weights import save_trunk
@@ -19,6 +21,8 @@ from pipeline.sections.training.pretrain import PretrainSection
 from pipeline.stages.support.compute import prepare
 from pipeline.stages.support.job import Job, StreamRecords
 from pipeline.stages.support.weights import WrongBackbone, seeded
+
+log = logging.getLogger(__name__)
 
 
 class Settings(Section):
@@ -35,6 +39,10 @@ def build(job: Job[Settings, StreamRecords]) -> None:
     section = job.settings.pretrain
     settings = PretrainingSettings(**section.model_dump(exclude={"videos"}))
     clips = StoredClips(job.inputs["Frames"], job.inputs["Masks"], frozenset(section.videos))
+    unnamed, count = clips.unnamed
+    if unnamed:
+        job.notes["labels"] = f"{unnamed} of {counted(count, 'instance')} have no actor and action"
+        log.info("pretraining: %s, and are only told from the background", job.notes["labels"])
     i3d = seeded(job.settings.visual, "rgb")
     if not isinstance(i3d, I3D):
         raise WrongBackbone(f"visual.backbone = {job.settings.visual.backbone!r}: only I3D is pretrained")
