@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
 from pipeline.config import parse_sections
 from pipeline.engine import catalogue
@@ -24,15 +25,24 @@ from pipeline.store.canonical_json import digest
 
 Task = TypeVar("Task", bound="Stage")
 
+HIDDEN = ParameterVisibility.HIDDEN
+
 
 class Stage(luigi.Task):
     """A kind of artifact. Subclasses declare what determines its content; `RunnableStage` builds it."""
 
-    store = luigi.Parameter(significant=False)
-    journal = luigi.Parameter(significant=False, description="file that this run's events are appended to")
-    sections = luigi.Parameter(description="config sections of this stage and of everything upstream, compact JSON")
-    catalogue = luigi.Parameter(description="digest of the raw files")
-    code = luigi.Parameter(description="digest of the stage's code; a worker whose files differ refuses")
+    # Luigi's page shows only what distinguishes the tasks of an experiment: role, stream and shard.
+    store = luigi.Parameter(significant=False, visibility=HIDDEN)
+    journal = luigi.Parameter(
+        significant=False, visibility=HIDDEN, description="file that this run's events are appended to"
+    )
+    sections = luigi.Parameter(
+        visibility=HIDDEN, description="config sections of this stage and of everything upstream, compact JSON"
+    )
+    catalogue = luigi.Parameter(visibility=HIDDEN, description="digest of the raw files")
+    code = luigi.Parameter(
+        visibility=HIDDEN, description="digest of the stage's code; a worker whose files differ refuses"
+    )
 
     implementation: ClassVar[str]  # the module whose `build` writes the files and whose `Settings` lists the sections
     reads: ClassVar[tuple[str, ...]] = ()  # sections of the config, or single keys ("frames.size")
