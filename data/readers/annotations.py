@@ -122,7 +122,7 @@ def read_sentences(path: Path, columns: Sequence[str], hits: Hits) -> tuple[Quer
         raise EmptyAnnotations(
             f"{path}: no sentence in {counted(len(rows), 'line')}; expected one a line. Fetch it again."
         )
-    return _numbered(queries)
+    return numbered(queries)
 
 
 def _row(path: Path, number: int, line: str) -> Row:
@@ -164,15 +164,16 @@ def _query(path: Path, row: Row, columns: Sequence[str], hits: Hits) -> Query | 
     return Query(video, int(instance), text, row.line, None)
 
 
-def _numbered(queries: Sequence[Query]) -> tuple[Query, ...]:
+def numbered(queries: Sequence[Query]) -> tuple[Query, ...]:
+    """Return the sentences with their position among those of their instance, where it has several."""
     several = Counter((query.video, query.instance) for query in queries)
     seen: Counter[tuple[str, int]] = Counter()
-    numbered = []
+    found = []
     for query in queries:
         instance = (query.video, query.instance)
-        numbered.append(replace(query, ordinal=seen[instance]) if several[instance] > 1 else query)
+        found.append(replace(query, ordinal=seen[instance]) if several[instance] > 1 else query)
         seen[instance] += 1
-    return tuple(numbered)
+    return tuple(found)
 
 
 class MissingFile(FileNotFoundError):

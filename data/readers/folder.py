@@ -11,6 +11,7 @@ all.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from data.readers.annotations import (
     UnknownSplit,
     mask_hits,
     names,
+    numbered,
 )
 from data.readers.picture_folder import pictures
 from data.readers.sentence_table import Problems, Spoken, read_table
@@ -91,7 +93,12 @@ def read(root: Path, split: str, exclude: Mapping[str, str], share: Share) -> Li
             " Name the split in a column of sentences.csv, or change dataset.test_share."
         )
     kept = {video.id for video in videos}
-    return Listing(tuple(videos), _queries([row for row in table if row.video in kept]), hits.collected())
+    queries = [
+        Query(row.video, row.instance, row.text, row.line, None, row.frames, row.group)
+        for row in table
+        if row.video in kept
+    ]
+    return Listing(tuple(videos), numbered(queries), hits.collected())
 
 
 def read_instances(path: Path, number: int, height: int, width: int) -> Instances:
@@ -237,23 +244,6 @@ def _decoded(where: str, encoded: Any, height: int, width: int) -> np.ndarray:
     return mask_of_runs(runs, height, width)
 
 
-def _queries(rows: Sequence[Spoken]) -> tuple[Query, ...]:
-    """Return the sentences; those of one instance are numbered in the order of the table."""
-    several: dict[tuple[str, int], int] = {}
-    for row in rows:
-        several[row.video, row.instance] = several.get((row.video, row.instance), 0) + 1
-    seen: dict[tuple[str, int], int] = {}
-    queries = []
-    for row in rows:
-        key = (row.video, row.instance)
-        ordinal = seen.get(key, 0) if several[key] > 1 else None
-        seen[key] = seen.get(key, 0) + 1
-        queries.append(Query(row.video, row.instance, row.text, row.line, ordinal, row.frames, row.group))
-    return tuple(queries)
-
-
 def _near(row: Spoken, files: Mapping[str, Path]) -> str:
-    import difflib
-
     near = difflib.get_close_matches(row.video, files, n=1)
     return f"did you mean {near[0]}?" if near else "add the video, or remove the line"

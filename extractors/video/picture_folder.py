@@ -56,25 +56,28 @@ def listed(folder: Path) -> list[Path]:
 
 def _image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     content = path.read_bytes()
-    fault = _fault(content)
+    kind, fault_of = ("PNG", _png_fault) if path.suffix.lower() == ".png" else ("JPEG", _jpeg_fault)
+    fault = fault_of(content)
     image = (
         None
         if fault
         else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     )
     if image is None:
-        raise UnreadableVideo(f"{path}: not a whole PNG or JPEG image{fault}. {_REMEDY}")
+        raise UnreadableVideo(f"{path}: not a whole {kind} image{fault}. {_REMEDY}")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _fault(content: bytes) -> str:
-    """Return what is wrong with a picture, or ""; OpenCV decodes damaged images without an error."""
-    if content.startswith(_JPEG):
-        return (
-            ""
-            if content.rstrip(b"\0").endswith(_JPEG_END)
-            else f" ({counted(len(content), 'byte')}, and its end is missing)"
-        )
+def _jpeg_fault(content: bytes) -> str:
+    """Return what is wrong with a JPEG file, or ""; OpenCV decodes a part of one without an error."""
+    if not content.startswith(_JPEG):
+        return " (it does not begin as one)"
+    whole = content.rstrip(b"\0").endswith(_JPEG_END)
+    return "" if whole else f" ({counted(len(content), 'byte')}, and its end is missing)"
+
+
+def _png_fault(content: bytes) -> str:
+    """Return what is wrong with the chunks of a PNG file, or ""; OpenCV decodes damaged images without an error."""
     if not content.startswith(_PNG):
         return " (it does not begin as one)"
     start, name = len(_PNG), b""

@@ -281,11 +281,10 @@ CASES = (
     ),
     Case(
         "images_misnamed",
-        "frame_00001.png and on",
+        "frame_00001.png and on, in the order of their names",
         videos.images(videos.renamed),
-        asked=IMAGES,
-        error=UNREADABLE,
-        says="0 images",
+        IMAGES,
+        IMAGES,
     ),
     Case(
         "images_one_cut",
