@@ -12,6 +12,7 @@ BOTH   := --numprocesses 2 --dist worksteal
 $(VENV)/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps vos-benchmark  # see setup.cfg
 	touch $@
 
 demo: $(VENV)/installed   ## the main job on the generated miniature: videos and sentences in, masks and a report out
