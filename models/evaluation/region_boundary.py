@@ -3,9 +3,9 @@
 J, the region similarity, is the intersection over union of the predicted and the true mask. F, the boundary measure, is
 the harmonic mean of the precision and the recall of the predicted contour: a pixel of one contour counts as right if a
 pixel of the other one lies within 0.008 times the frame's diagonal, rounded up to whole pixels. DAVIS matches contours
-by dilating them with a disk, and so does this module; the bits of the rows of a mask form one integer there, so that a
-few shifts dilate all of it. Its constants and its contours are those of davis2017-evaluation
-(`davis2017/metrics.py`); the tests compare it with the package vos-benchmark, which copies them.
+by dilating them with a disk, and so does this module. Its constants and its contours are those of davis2017-evaluation
+(`davis2017/metrics.py`); the tests compare it with the package vos-benchmark, which copies them. A contour is dilated
+as one integer, of whose bits each is a pixel, so that a few shifts move all pixels at once.
 
 J is 1 if both masks are empty and 0 if only one is. F is 1 if both contours are empty and 0 if only one is. A mask that
 fills its frame has no contour: compared with an empty mask it has J = 0 and F = 1.
@@ -22,7 +22,8 @@ An expression is compared with its own object only. The published numbers of Ref
 `eval_davis.py` of ReferFormer (Wu et al., CVPR 2022) use the task "unsupervised" of davis2017-evaluation, which
 assigns the predicted objects of a video to the true ones so that J&F is highest: a network that confuses two objects
 loses nothing there, and it does here. ReferFormer's `inference_davis.py` also gives each pixel to the likeliest of one
-annotator's expressions beforehand, so that their masks do not overlap.
+annotator's expressions beforehand, so that their masks do not overlap. Pixels that the true masks of DAVIS mark as void
+(255), which davis2017-evaluation leaves out, are not known here.
 """
 
 import math
