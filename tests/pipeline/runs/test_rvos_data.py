@@ -18,10 +18,8 @@ Row = tuple[str, ...]
 
 def config(folder: Path, kind: str, root: Path) -> Path:
     path = folder / f"{kind}.toml"
-    groups = "groups.csv" if kind == "rvos" else ""
-    path.write_text(
-        f'extends = "tiny"\n\n[dataset]\nkind = "{kind}"\nroot = "{root}"\nlabelled = "even:2"\ngroups = "{groups}"\n'
-    )
+    own = 'labelled = "even:2"\ngroups = "groups.csv"' if kind == "rvos" else 'groups = ""'
+    path.write_text(f'extends = "tiny"\n\n[dataset]\nkind = "{kind}"\nroot = "{root}"\n{own}\n')
     return path
 
 
