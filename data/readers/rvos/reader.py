@@ -29,7 +29,7 @@ from data.defects import Hits
 from data.readers import instance_masks
 from data.readers.annotations import EmptyAnnotations, MalformedAnnotations, MissingFile, UnknownExclusion, mask_hits
 from data.readers.annotations import names as names_in
-from data.readers.picture_folder import pictures
+from data.readers.picture_folder import picture_names, stem
 from data.readers.rvos import mask_dict
 from data.readers.rvos.expressions import Clip, Expression
 from data.readers.rvos.labelled_frames import Choice
@@ -116,14 +116,14 @@ def _video(source: Source, clip: Clip, reading: _Reading) -> Video | None:
     """Return a video with its labelled frames, or None if something is wrong with it."""
     folder, problems = source.pictures / clip.id, reading.problems
     try:
-        found = pictures(folder)
+        found = picture_names(folder)
     except (MalformedAnnotations, MissingFile) as error:
         problems.add(reading.name(folder), str(error), "")
         return None
     if not found:
         problems.add(reading.name(folder), "holds no picture", "unpack the pictures again, or exclude the video")
         return None
-    numbers = {picture.stem: number for number, picture in enumerate(found, start=1)}
+    numbers = {stem(name): number for number, name in enumerate(found, start=1)}
     before = len(problems)
     listed = tuple(numbers) if clip.frames is None else _listed(source, clip, clip.frames, numbers, reading)
     if len(problems) > before or not listed:
@@ -131,7 +131,7 @@ def _video(source: Source, clip: Clip, reading: _Reading) -> Video | None:
     try:
         if source.unions:
             chosen = reading.choice.of(listed)
-            size = instance_masks.picture_size(found[0])
+            size = instance_masks.picture_size(folder / found[0])
             places = dict.fromkeys(chosen, source.masks)
         else:
             chosen = reading.choice.of(_masked(source, clip, listed, reading))
