@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,30 +56,27 @@ def clips(miniature: Path) -> list[Clip]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("written", [rvos_folder.youtube, rvos_folder.mevis], ids=["youtube", "mevis"])
-def test_a_layout_gives_what_a_folder_gives(
-    acga: Acga, clips: list[Clip], tmp_path: Path, written: Callable[[list[Clip], Path], None]
-) -> None:
-    written(clips, tmp_path / "rvos_data")
-    rvos_folder.folder(clips, tmp_path / "folder_data")
+def test_the_layouts_give_what_a_folder_gives(acga: Acga, clips: list[Clip], tmp_path: Path) -> None:
+    layouts = {"folder": rvos_folder.folder, "youtube": rvos_folder.youtube, "mevis": rvos_folder.mevis}
     metrics = {}
-    for kind in ("rvos", "folder"):
-        own, store = config(tmp_path, kind, tmp_path / f"{kind}_data"), tmp_path / kind
-        checked = acga("check", own, "--store", store)
+    for name, written in layouts.items():
+        written(clips, tmp_path / "data" / name)
+        own = config(tmp_path, "folder" if name == "folder" else "rvos", tmp_path / "data" / name)
+        checked = acga("check", own, "--store", tmp_path / name)
         assert checked.code == 0, checked.output
-        done = acga("run", own, "--store", store, "--json")
+        done = acga("run", own, "--store", tmp_path / name, "--json")
         assert done.code == 0, done.errors
         assert Path(done.document["report"]).is_file()
-        metrics[kind] = done.document["metrics"]
-    rvos, folder = tmp_path / "rvos", tmp_path / "folder"
-    for stage, file, arrays in (
-        ("Frames", "frames.h5", ("frames",)),
-        ("VisualFeatures", "visual.h5", ("features", "scale")),
-    ):
-        found = rows(rvos, stage, file, *arrays)
-        assert len(found) == 2 * len(clips) and found == rows(folder, stage, file, *arrays)
-    assert samples(rvos) == samples(folder)
-    assert metrics["rvos"] == metrics["folder"]
+        metrics[name] = done.document["metrics"]
+    for name in ("youtube", "mevis"):
+        for stage, file, arrays in (
+            ("Frames", "frames.h5", ("frames",)),
+            ("VisualFeatures", "visual.h5", ("features", "scale")),
+        ):
+            found = rows(tmp_path / name, stage, file, *arrays)
+            assert len(found) == 2 * len(clips) and found == rows(tmp_path / "folder", stage, file, *arrays)
+        assert samples(tmp_path / name) == samples(tmp_path / "folder")
+        assert metrics[name] == metrics["folder"]
 
 
 def test_what_changes_is_made_again_alone(acga: Acga, clips: list[Clip], tmp_path: Path) -> None:
