@@ -40,6 +40,12 @@ _CATALOGUE = (
         "the sentence is dropped",
         "dropped",
     ),
+    Rule(
+        "unlisted_frame",
+        "a picture or mask of a frame that meta_expressions.json does not list",
+        "it is no labelled frame",
+        "noted",
+    ),
     Rule("copied_row", "an instance id such as `1 (copy)`", "the sentence is dropped", "dropped"),
     Rule("empty_query", "a sentence without a word", "it is dropped", "dropped"),
     Rule("query_cleaned", "capitals, or blanks at the ends or in a row", "lower case, single blanks", "repaired"),

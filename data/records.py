@@ -26,7 +26,8 @@ class LabelledFrame:
 class Video:
     """A video file or a folder of pictures. `frames` is the declared number of frames, 0 if unknown.
 
-    `labels` are those of the instances that the annotation files do not know (see `Instances`)."""
+    `labels` are those of the instances that the annotation files do not know (see `Instances`); `unions` are the
+    annotations that an instance unites, where the annotation files know no instances."""
 
     id: str
     path: str
@@ -36,6 +37,7 @@ class Video:
     frames: int
     labelled: tuple[LabelledFrame, ...]
     labels: Mapping[int, int] = field(default_factory=dict)
+    unions: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Query:
     """A cleaned sentence about one instance of a video. `row` is its line in the annotation file; the header is line 1.
 
     `ordinal` is the position of the sentence among those of its instance, from 0; None if the instance has only one.
+    It is the number of the expression where the annotation file numbers those of a video; there `row` may be 0.
     `frames` are the labelled frames that it is about, None for all; `group` is what identifies the instance, "" if the
     sentences do not say."""
 

@@ -20,8 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data import strict_json
 from data.defects import Hits
 from data.readers import instance_masks
@@ -37,7 +35,6 @@ from data.readers.annotations import (
 from data.readers.picture_folder import pictures
 from data.readers.sentence_table import Problems, Spoken, read_table
 from data.records import Instances, LabelledFrame, Listing, Query, Video
-from data.run_lengths import WrongRuns, checked_runs, mask_of_runs
 
 SPLITS = ("train", "test")
 _NUMBER = re.compile(r"0*([1-9][0-9]{0,8})")
@@ -111,7 +108,10 @@ def read_instances(path: Path, number: int, height: int, width: int) -> Instance
         encoded = _frames(path)[number]
         ids = tuple(sorted(encoded))
         masks = instance_masks.stacked(
-            (_decoded(f"{path}: frame {number}, instance {each}", encoded[each], height, width) for each in ids),
+            (
+                instance_masks.decoded(f"{path}: frame {number}, instance {each}", encoded[each], height, width)
+                for each in ids
+            ),
             height,
             width,
         )
@@ -233,15 +233,6 @@ def _frames(path: Path) -> dict[int, dict[int, Any]]:
             raise MalformedAnnotations(f"{path}: frame {frame!r} with {str(instances)[:60]}; {expected}. Correct it.")
         frames[int(frame)] = {int(instance): encoded for instance, encoded in instances.items()}
     return frames
-
-
-def _decoded(where: str, encoded: Any, height: int, width: int) -> np.ndarray:
-    instance_masks.check_size(where, instance_masks.rle_size(where, encoded), height, width)
-    try:
-        runs = checked_runs(encoded.get("counts"), height, width)
-    except WrongRuns as error:
-        raise MalformedAnnotations(f"{where}: counts: {error}. Write it again.") from None
-    return mask_of_runs(runs, height, width)
 
 
 def _near(row: Spoken, files: Mapping[str, Path]) -> str:

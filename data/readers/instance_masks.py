@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from data.readers.annotations import MalformedAnnotations, MaskSizeMismatch, MissingFile
+from data.run_lengths import WrongRuns, checked_runs, mask_of_runs
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8s4x4sIIBB")  # signature, "IHDR", width, height, bits, colour type
@@ -36,6 +37,17 @@ def png_size(path: Path) -> tuple[int, int]:
             " whose pixel values are the numbers of the instances. Convert it."
         )
     return height, width
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return the height and width of a picture; only its header is read. Raises MalformedAnnotations."""
+    from PIL import Image  # imported here, so that processes that only list videos do not load it
+
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, SyntaxError, ValueError) as error:
+        raise MalformedAnnotations(f"{path}: a damaged picture ({error}). Unpack it again.") from None
 
 
 def read_png(path: Path, height: int, width: int) -> Shaped[np.ndarray, "h w"]:
@@ -81,6 +93,18 @@ def rle_size(where: str, encoded: Any) -> tuple[int, int]:
     if not isinstance(size, list) or [type(length) for length in size] != [int, int] or min(size) < 1:
         raise MalformedAnnotations(f"{where}: size = {size!r}; expected [height, width] of COCO's run lengths.")
     return size[0], size[1]
+
+
+def decoded(where: str, encoded: Any, height: int, width: int) -> UInt8[np.ndarray, "h w"]:
+    """Return the mask of COCO's run lengths, which must have the given size.
+
+    Raises MalformedAnnotations, MaskSizeMismatch; their messages begin with `where`."""
+    check_size(where, rle_size(where, encoded), height, width)
+    try:
+        runs = checked_runs(encoded.get("counts"), height, width)
+    except WrongRuns as error:
+        raise MalformedAnnotations(f"{where}: counts: {error}. Write it again.") from None
+    return mask_of_runs(runs, height, width)
 
 
 def stacked(masks: Iterable[UInt8[np.ndarray, "h w"]], height: int, width: int) -> UInt8[np.ndarray, "n h w"]:

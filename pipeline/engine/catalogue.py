@@ -121,7 +121,7 @@ def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     trimmed = catalogue["sets"][role]["kind"] == "jhmdb"
     return {
         "videos": [
-            {key: value for key, value in video.items() if key != "labels"}
+            {key: value for key, value in video.items() if key not in ("labels", "unions")}
             | {"labelled": [frame["number"] for frame in video["labelled"]], "last": video["frames"] * trimmed}
             for video in catalogue["sets"][role]["of_shard"][shard]
         ],
@@ -132,7 +132,7 @@ def clips(catalogue: dict[str, Any], role: str, shard: int) -> Members:
 def truths(catalogue: dict[str, Any], role: str, shard: int) -> Members:
     """Return the members on which the masks of one shard depend: its annotation files and their format."""
     kind = catalogue["sets"][role]["kind"]
-    kept = ("id", "height", "width", "labelled", "labels")
+    kept = ("id", "height", "width", "labelled", "labels", "unions")
     videos = [{key: video[key] for key in kept if key in video} for video in catalogue["sets"][role]["of_shard"][shard]]
     return {"kind": kind, "videos": videos}
 
@@ -185,8 +185,8 @@ def _reference(section: DatasetSection, root: Path, split: str, hashes: Hashes) 
 
 
 def _labelled(section: DatasetSection) -> str | Path:
-    """Return "even", or the path of the file that lists the labelled frames. Raises `ConfigError` if it is missing."""
-    if section.labelled == "even":
+    """Return the choice of frames, or the path of the file that lists them. Raises `ConfigError` if it is missing."""
+    if section.labelled == "even" or section.kind == "rvos":
         return section.labelled
     path = Path(section.labelled)
     if not path.is_file():
@@ -216,6 +216,9 @@ def _video(video: Video, kind: str, hashes: Hashes) -> dict[str, Any]:
         "frames": video.frames,
         "labelled": labelled,
         **({"labels": {str(instance): label for instance, label in video.labels.items()}} if video.labels else {}),
+        **(
+            {"unions": {str(instance): list(parts) for instance, parts in video.unions.items()}} if video.unions else {}
+        ),
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data import datasets, published
+from data.readers.rvos import reader as rvos
 from data.readers.sentence_table import BadFolder
 from data.records import Listing, Query, Video
 from data.wording import counted
@@ -93,7 +94,7 @@ def check(config: Config, roots: dict[str, Path], fast: bool, workers: int) -> F
             videos, samples = videos + len(tasks), samples + counted[split]
         if section.expect == "published" and listings:
             errors += published.check(section.kind, published.count(section.kind, roots[name], listings, counted))
-    return Findings(videos, samples, tuple(errors), dict(sorted(rules.items())), looked.said)
+    return Findings(videos, samples, tuple(dict.fromkeys(errors)), dict(sorted(rules.items())), looked.said)
 
 
 def _troubles(config: Config) -> list[str]:
@@ -140,7 +141,9 @@ def _examine(task: Task) -> Examined:
     video = task.video
     for frame in video.labelled:
         try:
-            found = datasets.read_instances(task.kind, Path(frame.path), frame.number, video.height, video.width)
+            found = datasets.read_instances(
+                task.kind, Path(frame.path), frame.number, video.height, video.width, video.unions
+            )
         except (OSError, ValueError) as error:
             errors.append(str(error))
             continue
@@ -153,6 +156,8 @@ def _examine(task: Task) -> Examined:
             errors.append(f"{frame.path}: no instance in frame {frame.number}; remove the file, or draw what it shows")
     if task.kind == "folder":
         errors += [message for query in task.queries for message in _misfits(query, query in met, task.words)]
+    if task.kind == "rvos" and not errors:
+        errors += _strangers(video, [query for query in task.queries if query not in met])
     if task.limit_seconds:
         refusal, of_video = _decoded(task)
         errors += [refusal] if refusal else []
@@ -169,6 +174,18 @@ def _misfits(query: Query, met: bool, words: int) -> Iterator[str]:
         yield f"{where}: instance {query.instance} of {query.video} is in none of its masks; correct the number"
     if (count := len(tokens(query.text))) > words:
         yield f"{where}: {counted(count, 'word')}; text.words = {words} reads the first: shorten it or raise that"
+
+
+def _strangers(video: Video, absent: Sequence[Query]) -> Iterator[str]:
+    """Yield the sentences, among those without a labelled frame, whose object no mask of the video shows."""
+    path = Path(video.labelled[0].path)
+    for instance in sorted({query.instance for query in absent}):
+        numbers = ", ".join(str(query.ordinal) for query in absent if query.instance == instance)
+        try:
+            if not rvos.appears(path, instance, video.unions):
+                yield f"{video.id}: the object of expression {numbers} is in none of its masks; correct its obj_id"
+        except (OSError, ValueError) as error:
+            yield str(error)
 
 
 def _decoded(task: Task) -> tuple[str, tuple[str, ...]]:

@@ -28,6 +28,7 @@ ROOTS = {
     "a2d": "the folder that holds Release/ and the annotation files",
     "folder": "the folder that holds sentences.csv, videos/ and masks/",
     "jhmdb": "the folder that holds jhmdb_annotation.txt, puppet_mask/ and the videos",
+    "rvos": "the folder of Ref-YouTube-VOS, Ref-DAVIS17 or MeViS",
     "reference": "a folder in the layout of the authors' code: train.txt, test.txt and the HDF5 files",
 }
 VECTORS = 'word vectors: a word2vec .bin, a GloVe .txt, a folder with a transformers model, or "hash"'

@@ -40,7 +40,7 @@ def write(path: Path, kind: str, video: Video, last: int, length: int, limit_sec
         clips = decode(decoder, source, length, limit_seconds, verify=False)
     blocks = []
     for frame in video.labelled:
-        found = datasets.read_instances(kind, Path(frame.path), frame.number, video.height, video.width)
+        found = datasets.read_instances(kind, Path(frame.path), frame.number, video.height, video.width, video.unions)
         blocks.append(_block(video, clips, frame.number, found.masks))
     encoded = cv2.imencode(".png", np.concatenate(blocks)[:, :, ::-1])[1]
     try:

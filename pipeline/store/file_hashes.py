@@ -45,8 +45,8 @@ class Hashes:
         """Return the SHA-256 of a file, or of the names and contents of a folder's files, given the absolute path."""
         status = os.stat(name)  # noqa: PTH116 - for tens of thousands of files, creating Paths costs more than the stat
         if stat.S_ISDIR(status.st_mode):
-            children = sorted(child for child in Path(name).iterdir() if child.is_file())
-            return digest({child.name: self.of(str(child)) for child in children})
+            children = sorted((child.name, child.path) for child in os.scandir(name) if child.is_file())
+            return digest({child: self.of(path) for child, path in children})
         mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         entry = self.known.get(name)
         if entry is not None and entry[:4] == mark:

@@ -21,7 +21,7 @@ def converted(root: Path, to: Path, *, pictures: bool = True) -> dict[str, str]:
     where they overlap.
     """
     listing = a2d.read(root, "all", {})
-    groups = _groups(root)
+    groups = grouped(root)
     (to / "videos").mkdir(parents=True)
     for video in listing.videos:
         shutil.copyfile(video.path, to / "videos" / Path(video.path).name)
@@ -75,7 +75,7 @@ def _labels(listing) -> dict[tuple[str, int], tuple[str, str]]:
     return found
 
 
-def _groups(root: Path) -> dict[tuple[str, str], str]:
+def grouped(root: Path) -> dict[tuple[str, str], str]:
     path = root / "text_annotations" / "groups.csv"
     rows = [line.split(",") for line in path.read_text().splitlines()[1:]] if path.exists() else []
     return {(video, instance): group for video, instance, group in rows}

@@ -15,14 +15,16 @@ GENERATED = "generated"
 class DatasetSection(Section):
     """The location of one data set and the selection of its records."""
 
-    kind: Literal["a2d", "jhmdb", "folder", "reference"] = Field(
-        description="layout; folder: docs/own_data.md; reference: features, the authors' folder"
+    kind: Literal["a2d", "jhmdb", "folder", "rvos", "reference"] = Field(
+        description="layout; folder, rvos: docs/own_data.md; reference: features, the authors' folder"
     )
     root: str = Field(min_length=1, description="folder, relative to the working directory; or 'generated'")
     shards: Positive = Field(description="files that each sharded stage is cut into, per split")
     exclude: dict[str, str] = Field(description="video id -> the reason why it is left out")
     groups: str = Field(description="CSV under root (video_id,instance_id,group) that splits the scores; '' for none")
-    labelled: str = Field(min_length=1, description="'even', or for J-HMDB a JSON list of its labelled frames")
+    labelled: str = Field(
+        min_length=1, description="'even'; for J-HMDB a JSON list of its labelled frames; for rvos even:N or every:N"
+    )
     absent: Literal["drop", "empty"] = Field(description="a labelled frame without the instance: no sample, or no mask")
     expect: Literal["none", "published"] = Field(
         description="'published': `acga check` compares counts with the papers'"

@@ -42,13 +42,17 @@ class LabelledFrame(TypedDict):
 
 
 class VideoRecord(TypedDict):
-    """A video of the catalogue with its labelled frames, and the labels of instances that its files do not know."""
+    """A video of the catalogue with its labelled frames.
+
+    `labels` are those of instances that its files do not know, and `unions` the annotations that an instance unites.
+    """
 
     id: str
     height: int
     width: int
     labelled: list[LabelledFrame]
     labels: NotRequired[dict[str, int]]
+    unions: NotRequired[dict[str, list[str]]]
 
 
 class Records(TypedDict):
@@ -95,15 +99,16 @@ def read(kind: str, video: VideoRecord) -> TruthTable:
     """Read the annotations of one video and return its part of truth.json."""
     clips: dict[str, FrameTruth] = {}
     rules: dict[str, list[str]] = {}
-    labels = video.get("labels", {})
+    labels, height, width = video.get("labels", {}), video["height"], video["width"]
+    unions = {int(instance): tuple(parts) for instance, parts in video.get("unions", {}).items()}
     for frame in video["labelled"]:
         clip = f"{video['id']}/{frame['number']:05d}"
-        found = datasets.read_instances(kind, Path(frame["path"]), frame["number"], video["height"], video["width"])
+        found = datasets.read_instances(kind, Path(frame["path"]), frame["number"], height, width, unions)
         instances: dict[str, InstanceTruth] = {
             str(instance): {"mask": encode_rle(mask), "label": labels.get(str(instance), label)}
             for instance, mask, label in zip(found.ids, found.masks, found.labels, strict=True)
         }
-        clips[clip] = {"height": video["height"], "width": video["width"], "instances": instances}
+        clips[clip] = {"height": height, "width": width, "instances": instances}
         for rule in found.hits:
             rules.setdefault(rule, []).append(clip)
     return {"clips": clips, "rules": rules}
