@@ -114,6 +114,7 @@ def grow_old() -> None:
     time.sleep(2.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hashes.json", "catalogue"])
 def test_damaged_records_of_the_raw_files_are_written_anew(acga: Acga, finished: Run, store: Path, name: str) -> None:
     grow_old()

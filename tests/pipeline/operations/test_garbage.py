@@ -82,6 +82,7 @@ def test_what_a_killed_run_left_is_garbage_once_nobody_goes_on_with_it(
     assert data_files(store) == data_files(finished.store)
 
 
+@pytest.mark.slow
 def test_evicted_files_are_built_again_only_where_they_are_needed(acga: Acga, store: Path) -> None:
     before = data_files(store)
     assert of_kind(collected(acga, store, "--evict", "Frames"), "evicted") == {"Frames": 4}

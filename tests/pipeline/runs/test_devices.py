@@ -45,6 +45,7 @@ def test_no_device_has_two_tasks_at_a_time_over_all_runs_and_none_is_idle(acga: 
     assert busy == 4
 
 
+@pytest.mark.slow
 def test_a_killed_run_frees_its_devices(acga: Acga, tmp_path: Path) -> None:
     run = started(acga, tmp_path / "store")
     assert run.stderr is not None

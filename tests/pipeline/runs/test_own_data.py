@@ -77,6 +77,7 @@ def distinct(miniature: Path) -> Path:
     return miniature
 
 
+@pytest.mark.slow
 def test_a_folder_gives_what_the_layout_of_a2d_gives(acga: Acga, distinct: Path, tmp_path: Path) -> None:
     converted(distinct, tmp_path / "data")
     store = tmp_path / "store"

@@ -115,6 +115,7 @@ def test_stages_that_do_not_need_a_file_do_not_look_at_it(acga: Acga, finished: 
     assert data_files(store) == data_files(finished.store)
 
 
+@pytest.mark.slow
 def test_weights_are_said_once_and_kept_and_give_equal_features(acga: Acga, store: Path, tmp_path: Path) -> None:
     plain = i3d().state_dict()
     torch.save(plain, tmp_path / "plain.pt")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from commands import Acga, Run
 from stores import EVERYTHING, OF_ROLE, SHARDED, SINGLE, data_files, events, manifests
 
@@ -74,6 +75,7 @@ def same_but_for_places(manifest: dict[str, Any], other: dict[str, Any], store: 
     return str(names[1])
 
 
+@pytest.mark.slow
 def test_two_runs_from_empty_stores_give_equal_bytes_whatever_the_workers(
     acga: Acga, finished: Run, tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_train_and_test_sets_may_be_different_folders(acga: Acga, store: Path, m
     assert document["executed"] == {}
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_publishes_nothing_half_done(acga: Acga, finished: Run, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for seconds in (2.0, 4.0, 6.0, 8.0):
@@ -136,6 +139,7 @@ def kill_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_last_epoch_after_a_kill(acga: Acga, store: Path, tmp_path: Path) -> None:
     longer = ("--set", "training.epochs=6")
     whole = acga.run(tmp_path / "whole", *longer)

@@ -35,6 +35,7 @@ def executed(store: Path) -> Counter[str]:
     return Counter(event["stage"] for run in journals(store) for event in run if event["event"] == "executed")
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_config_share_the_work_and_say_for_whom_they_wait(
     acga: Acga, finished: Run, tmp_path: Path
 ) -> None:

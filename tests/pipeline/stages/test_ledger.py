@@ -8,6 +8,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import pytest
 from commands import Acga, Run
 
 from extractors.shards.shard import ShardReader
@@ -47,6 +48,7 @@ def test_each_frame_of_a_clip_is_the_one_that_the_ledger_names(finished: Run) ->
             assert (stored.read("frames", row)[8] == resized).all()  # square videos: no padding
 
 
+@pytest.mark.slow
 def test_a_share_of_the_videos_is_decoded_twice_and_the_content_stays(
     acga: Acga, finished: Run, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_damaged_video_is_named_and_left_out(quarantined: tuple[str, dict[str,
     assert video in page.read_text() and "bytes are missing" in page.read_text()
 
 
+@pytest.mark.slow
 def test_more_than_allowed_stop_the_run_and_lose_nothing(acga: Acga, tmp_path: Path, miniature: Path) -> None:
     first, second, *_ = of_test_split(miniature)
     whole = (miniature / "Release" / "clips320H" / f"{second}.mp4").read_bytes()
@@ -79,6 +80,7 @@ def test_more_than_allowed_stop_the_run_and_lose_nothing(acga: Acga, tmp_path: P
     assert again.document["reused"]["Frames"] == 1  # the train shard
 
 
+@pytest.mark.slow
 def test_the_limit_counts_a_splits_shards_together(acga: Acga, tmp_path: Path, miniature: Path) -> None:
     videos = of_test_split(miniature)
     for video in videos[:-1]:
@@ -88,6 +90,7 @@ def test_the_limit_counts_a_splits_shards_together(acga: Acga, tmp_path: Path, m
     assert f"{len(videos) - 1} unreadable videos, {len(videos) - 2} allowed" in done.errors
 
 
+@pytest.mark.slow
 def test_raising_the_limit_decodes_nothing_again(
     quarantined: tuple[str, dict[str, Any]], acga: Acga, tmp_path: Path, miniature: Path
 ) -> None:
@@ -98,6 +101,7 @@ def test_raising_the_limit_decodes_nothing_again(
     assert "Frames" not in done.document["executed"] and "TrainedModel" not in done.document["executed"]
 
 
+@pytest.mark.slow
 def test_an_absent_instance_can_be_kept_with_an_empty_mask(acga: Acga, tmp_path: Path, miniature: Path) -> None:
     annotations = miniature / "text_annotations" / "a2d_annotation.txt"
     video = of_test_split(miniature)[0]

@@ -65,6 +65,7 @@ def read_by(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+@pytest.mark.slow
 def test_flow_alone_runs_and_decodes_no_video_again(streams: Streams) -> None:
     assert streams.flow["executed"] == {"Flow": 4, "VisualFeatures": 4} | SINGLE
     assert streams.flow["reused"] == {"Frames": 4, "Masks": 4, "Samples": 2, "TextFeatures": 2}
