@@ -16,13 +16,15 @@ from pipeline.runs.plan import Planned
 
 SIZE = 512  # pixels, of the rates
 
-# Seconds and bytes of a unit: a clip, a sample an epoch, a sample (`make bench`; README.md, "Measured").
+# Seconds and bytes of a unit: a clip, a sample an epoch, a sample (`make bench`; docs/cluster.md, "On paper").
 RATES: dict[str, tuple[float, float]] = {
+    "Frames": (0.20, 5.6e6),
+    "Masks": (0.019, 3.9e3),
     "VisualFeatures": (1.03, 2.0e6),
     "TrainedModel": (2.09, 0.0),
     "Predictions": (0.58, 0.0),
 }
-SHORT = ("Samples", "Metrics", "Report")  # take seconds
+SHORT = ("TextFeatures", "Samples", "Metrics", "Report")  # take seconds
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def test_what_ran_before_tells_how_long_it_takes_on_more_devices(acga: Acga, fin
 
 def test_what_never_ran_is_estimated_by_measured_rates_on_cpus_alone(acga: Acga, tmp_path: Path) -> None:
     on_cpu = estimated(acga, tmp_path / "store")
-    light = ["Frames", "Masks", "TextFeatures"]
-    assert on_cpu["seconds"] > 0 and sorted(on_cpu["unknown"]) == light
+    assert on_cpu["seconds"] > 0 and on_cpu["unknown"] == []
+    pretrained = estimated(acga, tmp_path / "store", "--set", "visual.weights=pretrain")
+    assert pretrained["unknown"] == ["PretrainedTrunk"]
     on_gpu = estimated(acga, tmp_path / "store", "--set", "compute.device=cuda", "--devices", "cuda:0")
-    assert sorted(on_gpu["unknown"]) == sorted([*light, "VisualFeatures", "TrainedModel", "Predictions"])
+    assert sorted(on_gpu["unknown"]) == sorted(["VisualFeatures", "TrainedModel", "Predictions"])
+    assert on_gpu["bottleneck"] == "Frames"
