@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import luigi
 from luigi.parameter import ParameterVisibility
+from luigi.task import task_id_str
 
 from pipeline.config import parse_sections
 from pipeline.engine import catalogue
@@ -43,6 +44,12 @@ class Stage(luigi.Task):
     code = luigi.Parameter(
         visibility=HIDDEN, description="digest of the stage's code; a worker whose files differ refuses"
     )
+
+    def __init__(self, *values: Any, **parameters: Any) -> None:
+        super().__init__(*values, **parameters)  # type: ignore[no-untyped-call]
+        # Luigi's own id leaves hidden parameters out, so that two seeds of an experiment would be one task.
+        parameters = self.to_str_params(only_significant=True)  # type: ignore[no-untyped-call]
+        self.task_id = task_id_str(self.stage, parameters)
 
     implementation: ClassVar[str]  # the module whose `build` writes the files and whose `Settings` lists the sections
     reads: ClassVar[tuple[str, ...]] = ()  # sections of the config, or single keys ("frames.size")
